@@ -1,0 +1,267 @@
+//! What a tier said, whichever endpoint and shape it came by.
+//!
+//! Invariant: the payload is the upstream's own bytes; the rest is read from
+//! them once. Labels are not here, so a scorer cannot see them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+pub use crate::openai::chunk::Usage;
+use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
+use crate::openai::splice::span_of;
+
+/// Signals attached to an answer by someone else, by name: `p_true` for one.
+pub type Marks = BTreeMap<String, f64>;
+
+/// One tier's answer to one prompt.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The upstream's bytes.
+    pub payload: Payload,
+    /// What was answered, at least one choice.
+    pub choices: Vec<Choice>,
+    /// Tokens as the upstream counted them.
+    pub usage: Option<Usage>,
+    /// A judge's or a self-check's word on this answer.
+    pub marks: Marks,
+    /// The upstream's response headers that a client may see.
+    pub headers: HeaderMap,
+    /// Where `choices[].logprobs` stand in a whole payload, in bytes.
+    logprob_spans: Vec<Range<usize>>,
+}
+
+/// An answer's bytes.
+#[derive(Clone, Debug)]
+pub enum Payload {
+    /// A JSON body.
+    Whole(Bytes),
+    /// The data of each event of a stream, `[DONE]` left out.
+    Frames(Vec<Bytes>),
+}
+
+/// One of the `n` choices of an answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// The text; empty where the answer is a tool call.
+    pub text: String,
+    /// The model's own words for declining.
+    pub refusal: String,
+    /// Calls of tools.
+    pub tool_calls: Vec<ToolCall>,
+    /// Natural-log probability of each token, at most 0; empty if unknown.
+    pub logprobs: Vec<f64>,
+    /// `stop`, `length`, `tool_calls`...; none where the upstream gave none.
+    pub finish_reason: Option<String>,
+}
+
+/// A tool call as the model wrote it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The function's name.
+    pub name: String,
+    /// Its arguments, meant to be JSON.
+    pub arguments: String,
+}
+
+/// Why bytes are not an answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnAnswer {
+    /// Not JSON, or not in the API's shape.
+    #[error("not a completion: {0}")]
+    Shape(String),
+    /// JSON without any choice.
+    #[error("a completion without choices")]
+    NoChoices,
+    /// An error body where an answer should be.
+    #[error("an error instead of a completion: {0}")]
+    Error(String),
+}
+
+impl Answer {
+    /// Reads a whole JSON body.
+    ///
+    /// # Errors
+    /// When the bytes are no completion.
+    pub fn from_body(body: Bytes) -> Result<Self, NotAnAnswer> {
+        let mut gathered = Gathered::default();
+        let piece = parse(&body)?;
+        gathered.add(&piece)?;
+        let spans = piece.choices.iter().filter_map(|c| c.logprobs);
+        let logprob_spans = spans.map(|raw| span_of(&body, raw.get())).collect();
+        gathered.finish(Payload::Whole(body), logprob_spans)
+    }
+
+    /// Reads the frames of a stream, `[DONE]` left out.
+    ///
+    /// # Errors
+    /// When a frame is not in the API's shape or holds an error.
+    pub fn from_frames(frames: Vec<Bytes>) -> Result<Self, NotAnAnswer> {
+        let mut gathered = Gathered::default();
+        for frame in &frames {
+            gathered.add(&parse(frame)?)?;
+        }
+        gathered.finish(Payload::Frames(frames), Vec::new())
+    }
+
+    /// Where token logprobs stand in a whole payload, in bytes.
+    #[must_use]
+    pub fn logprob_spans(&self) -> &[Range<usize>] {
+        &self.logprob_spans
+    }
+
+    /// Bytes of text over all choices, for estimating tokens.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let of = |c: &Choice| {
+            let calls = c.tool_calls.iter().map(|t| t.name.len() + t.arguments.len());
+            c.text.len() + c.refusal.len() + calls.sum::<usize>()
+        };
+        self.choices.iter().map(of).sum()
+    }
+
+    /// Roughly how many bytes of memory this answer holds.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let payload = match &self.payload {
+            Payload::Whole(body) => body.len(),
+            Payload::Frames(frames) => frames.iter().map(|f| f.len() + size_of::<Bytes>()).sum(),
+        };
+        let logprobs: usize = self.choices.iter().map(|c| c.logprobs.len() * size_of::<f64>()).sum();
+        size_of::<Self>() + payload + self.text_bytes() + logprobs
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<Piece<'_>, NotAnAnswer> {
+    serde_json::from_slice(bytes).map_err(|e| NotAnAnswer::Shape(e.to_string()))
+}
+
+/// Adds frames up to an answer; a whole body is the case of one piece.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    choices: Vec<Choice>,
+    usage: Option<Usage>,
+}
+
+impl Gathered {
+    /// The most choices one answer may have; the API's own bound is 128.
+    const MAX_CHOICES: usize = 1024;
+
+    /// Adds what one piece says.
+    ///
+    /// # Errors
+    /// When the piece holds an error, or an absurd choice number.
+    pub fn add(&mut self, piece: &Piece<'_>) -> Result<(), NotAnAnswer> {
+        if let Some(error) = piece.error.filter(|e| e.get() != "null") {
+            return Err(NotAnAnswer::Error(error.get().to_owned()));
+        }
+        self.usage = piece.usage.or(self.usage);
+        for choice in &piece.choices {
+            if choice.index >= Self::MAX_CHOICES {
+                return Err(NotAnAnswer::Shape(format!("choice number {}", choice.index)));
+            }
+            if choice.index >= self.choices.len() {
+                self.choices.resize_with(choice.index + 1, Choice::default);
+            }
+            add_choice(&mut self.choices[choice.index], choice);
+        }
+        Ok(())
+    }
+
+    /// True once every choice seen has said why it ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|c| c.finish_reason.is_some())
+    }
+
+    /// The tokens counted so far, if the upstream said.
+    #[must_use]
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    fn finish(self, payload: Payload, logprob_spans: Vec<Range<usize>>) -> Result<Answer, NotAnAnswer> {
+        if self.choices.is_empty() {
+            return Err(NotAnAnswer::NoChoices);
+        }
+        Ok(Answer {
+            payload,
+            choices: self.choices,
+            usage: self.usage,
+            marks: Marks::new(),
+            headers: HeaderMap::new(),
+            logprob_spans,
+        })
+    }
+}
+
+fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) {
+    if let Some(text) = &piece.text {
+        to.text.push_str(text);
+    }
+    for message in [&piece.message, &piece.delta].into_iter().flatten() {
+        if let Some(content) = message.content {
+            to.text.push_str(&content_text(content));
+        }
+        to.refusal.push_str(message.refusal.as_deref().unwrap_or(""));
+        for (at, call) in message.tool_calls.iter().flatten().enumerate() {
+            let at = call.index.unwrap_or(at).min(Gathered::MAX_CHOICES);
+            if at >= to.tool_calls.len() {
+                to.tool_calls.resize_with(at + 1, ToolCall::default);
+            }
+            let Some(function) = &call.function else { continue };
+            to.tool_calls[at].name.push_str(function.name.as_deref().unwrap_or(""));
+            to.tool_calls[at].arguments.push_str(function.arguments.as_deref().unwrap_or(""));
+        }
+    }
+    if let Some(raw) = piece.logprobs {
+        to.logprobs.extend(token_logprobs(raw));
+    }
+    if let Some(reason) = &piece.finish_reason {
+        to.finish_reason = Some(reason.clone().into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_adds_up_to_the_whole_answer() {
+        let frames = [
+            r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"Hi"},"logprobs":{"content":[{"token":"Hi","logprob":-0.5}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"name":"f","arguments":"{\"a"}}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"\":1}"}}]}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
+        ];
+        let whole = r#"{"choices":[{"index":0,"message":{"content":"Hi","tool_calls":[{"id":"x","function":
+            {"name":"f","arguments":"{\"a\":1}"}}]},"logprobs":{"content":[{"token":"Hi","logprob":-0.5}]},
+            "finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+        let streamed = Answer::from_frames(frames.iter().map(|f| Bytes::from_static(f.as_bytes())).collect());
+        let whole = Answer::from_body(Bytes::from_static(whole.as_bytes())).expect("whole");
+        let streamed = streamed.expect("frames");
+        assert_eq!(streamed.choices, whole.choices);
+        assert_eq!(streamed.usage, whole.usage);
+    }
+
+    #[test]
+    fn legacy_text_and_logprobs_are_read() {
+        let body = r#"{"choices":[{"text":" pain","index":0,"logprobs":{"tokens":["x"," pain"],
+            "token_logprobs":[null,-0.25]},"finish_reason":"stop"}]}"#;
+        let answer = Answer::from_body(Bytes::from_static(body.as_bytes())).expect("an answer");
+        assert_eq!(answer.choices[0].text, " pain");
+        assert_eq!(answer.choices[0].logprobs, [-0.25]);
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        let why = |text: &str| Answer::from_body(Bytes::copy_from_slice(text.as_bytes())).expect_err(text).to_string();
+        assert_eq!(why("{}"), "a completion without choices");
+        assert_eq!(why(r#"{"error":{"code":5}}"#), r#"an error instead of a completion: {"code":5}"#);
+        assert!(why("<html>").starts_with("not a completion: expected value"));
+    }
+}

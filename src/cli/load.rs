@@ -1,0 +1,44 @@
+//! Reads a policy file for a command, and shows what is wrong with it.
+
+use std::io::IsTerminal;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use crate::policy::{Policy, Variables};
+
+/// The embedded demo policy.
+pub(super) const DEMO: (&str, &str) = ("policies/demo.yaml", include_str!("../../policies/demo.yaml"));
+
+/// The environment's variables.
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// The policy in `path`, the demo's where there is none. Warnings are printed.
+///
+/// # Errors
+/// When it cannot be read, and with every problem it has.
+pub(super) fn policy(path: Option<&Path>, variables: Option<Variables<'_>>) -> anyhow::Result<Policy> {
+    let (name, source) = match path {
+        Some(path) => {
+            let source = std::fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
+            (path.display().to_string(), source)
+        }
+        None => (DEMO.0.to_owned(), DEMO.1.to_owned()),
+    };
+    let colour = std::io::stderr().is_terminal();
+    match Policy::parse(&name, &source, variables) {
+        Ok((policy, warnings)) => {
+            if warnings.warnings_and_errors().0 > 0 {
+                eprintln!("{}\n", warnings.render(colour));
+            }
+            Ok(policy)
+        }
+        Err(problems) => {
+            let (_, errors) = problems.warnings_and_errors();
+            let count = if errors == 1 { "1 problem".to_owned() } else { format!("{errors} problems") };
+            Err(anyhow!("{count} in the policy {name}\n\n{}", problems.render(colour)))
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The commands, one file each.
+//!
+//! Invariant: exit code 0 is fine, 1 failed, 2 is a wrong command line. An
+//! error is printed once, on standard error; results go to standard output.
+
+mod check;
+mod load;
+mod replay;
+mod schema;
+mod serve;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cascade", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve an OpenAI-compatible API that asks the smallest tier first
+    Serve(serve::Serve),
+    /// Replay recorded exchanges through a policy: what it costs, how good it is
+    Replay(replay::Replay),
+    /// Check policies and run their tests
+    Check(check::Check),
+    /// Print the JSON Schema of policy files
+    Schema(schema::Schema),
+}
+
+/// Runs the program with these arguments, the first being its own name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(wrong) => {
+            let _ = wrong.print();
+            return ExitCode::from(if wrong.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let done = match arguments.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Replay(replay) => replay.run(),
+        Command::Check(check) => check.run(),
+        Command::Schema(schema) => schema.run(),
+    };
+    match done {
+        Ok(code) => code,
+        // A reader that has seen enough, `head` for one, is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cascade: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+/// Prints a result; unlike `println!` it fails where nobody reads any more.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,228 @@
+//! `cascade replay`: recorded exchanges through a policy, in simulated time.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::load;
+use crate::exchange::Exchange;
+use crate::recording::{CannotRead, Lines, files};
+use crate::replay::{Replay as Run, Replayed};
+use crate::report::{Condition, Differences, Report, Tally, comparison_text, report_text};
+
+/// Exchanges handed over at a time from the thread that reads them.
+const BATCH: usize = 64;
+/// Broken lines that are named; past that they are only counted.
+const NAMED_BROKEN: u64 = 10;
+
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Exchange files (.jsonl), folders of them, or - for standard input
+    #[arg(required = true, value_name = "FIXTURES")]
+    fixtures: Vec<PathBuf>,
+    /// The policy to replay under; the demo's if left out
+    #[arg(long, short)]
+    policy: Option<PathBuf>,
+    /// A policy to compare with: what changes from it to --policy
+    #[arg(long, value_name = "POLICY")]
+    against: Option<PathBuf>,
+    /// Exit with 1 where this holds: 'quality<0.9'; with --against of the
+    /// difference: 'quality<-0.01', 'cost>+5%', 'policy.quality<0.9'
+    #[arg(long, value_name = "CONDITION", allow_hyphen_values = true)]
+    fail_if: Vec<Condition>,
+    /// How many changed prompts to list, `all` for all of them
+    #[arg(long, value_name = "N", default_value = "20", value_parser = changes)]
+    changes: usize,
+    /// Pass over broken lines and count them
+    #[arg(long)]
+    skip_broken: bool,
+    /// Print JSON for programs
+    #[arg(long)]
+    json: bool,
+}
+
+fn changes(text: &str) -> Result<usize, String> {
+    if text == "all" { Ok(usize::MAX) } else { text.parse().map_err(|_| "a number or `all`".to_owned()) }
+}
+
+impl Replay {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let policy = Arc::new(load::policy(self.policy.as_deref(), None)?);
+        let against = self.against.as_deref().map(|path| load::policy(Some(path), None)).transpose()?;
+        let mut sides = vec![Side::new(Run::new(policy))];
+        sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)))));
+        let mut joined = Joined { waiting: HashMap::new(), differences: Differences::keeping(self.changes) };
+        let broken = self.feed(&mut sides, &mut joined)?;
+        let reports: Vec<Report> = sides.iter().map(|side| side.tally.report(side.run.policy())).collect();
+        let failed = self.failed(&reports)?;
+        self.print(reports, joined.differences, broken)?;
+        for condition in &failed {
+            eprintln!("cascade: {condition}");
+        }
+        Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Runs every exchange under each policy; returns how many were broken.
+    fn feed(&self, sides: &mut [Side], joined: &mut Joined) -> anyhow::Result<u64> {
+        let paths = files(&self.fixtures)?;
+        let bar = progress(&paths);
+        let mut broken = 0;
+        for batch in read_ahead(paths) {
+            for item in batch {
+                match item {
+                    Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
+                    Item::Read(bytes) => bar.set_position(bytes),
+                    Item::Exchange(exchange) => sides.iter_mut().for_each(|side| side.run.push(exchange.clone(), &mut side.done)),
+                    Item::Broken(error) if self.skip_broken && error.is_one_line() => {
+                        broken += 1;
+                        if broken <= NAMED_BROKEN {
+                            bar.suspend(|| eprintln!("cascade: skipped {error}"));
+                        }
+                    }
+                    Item::Broken(error) => {
+                        bar.finish_and_clear();
+                        let hint = if error.is_one_line() { "\n(--skip-broken passes over broken lines and counts them)" } else { "" };
+                        return Err(anyhow!("{error}{hint}"));
+                    }
+                }
+            }
+            take_done(sides, joined);
+        }
+        sides.iter_mut().for_each(|side| side.run.finish(&mut side.done));
+        take_done(sides, joined);
+        bar.finish_and_clear();
+        Ok(broken)
+    }
+
+    fn failed(&self, reports: &[Report]) -> anyhow::Result<Vec<String>> {
+        let mut failed = Vec::new();
+        for condition in &self.fail_if {
+            let unknown = || format!("--fail-if '{condition}' cannot be told");
+            let against = reports.get(1);
+            if condition.holds(&reports[0], against).map_err(|why| anyhow!(why)).with_context(unknown)? {
+                let value = condition.value(&reports[0], against).unwrap_or(f64::NAN);
+                failed.push(format!("failed: {condition} holds, with {value:.6}"));
+            }
+        }
+        Ok(failed)
+    }
+
+    fn print(&self, reports: Vec<Report>, differences: Differences, broken: u64) -> anyhow::Result<()> {
+        let mut reports = reports.into_iter();
+        let report = reports.next().context("nothing was replayed")?;
+        let (text, mut json) = match reports.next() {
+            Some(against) => {
+                let comparison = differences.comparison(report, against);
+                (comparison_text(&comparison), serde_json::to_value(&comparison)?)
+            }
+            None => (report_text(&report), serde_json::to_value(&report)?),
+        };
+        if self.json {
+            json["broken_lines_skipped"] = broken.into();
+            return super::print(&format!("{json:#}\n"));
+        }
+        let skipped = if broken > 0 { format!("broken lines skipped: {broken}\n") } else { String::new() };
+        super::print(&format!("{text}{skipped}"))
+    }
+}
+
+/// One policy's run and its sums.
+struct Side {
+    run: Run,
+    tally: Tally,
+    done: Vec<Replayed>,
+}
+
+impl Side {
+    fn new(run: Run) -> Self {
+        let tally = Tally::new(run.policy());
+        Self { run, tally, done: Vec::new() }
+    }
+}
+
+/// Prompts finished under one policy and not yet under the other.
+struct Joined {
+    waiting: HashMap<u64, Replayed>,
+    differences: Differences,
+}
+
+fn take_done(sides: &mut [Side], joined: &mut Joined) {
+    let is_comparison = sides.len() == 2;
+    for (at, side) in sides.iter_mut().enumerate() {
+        for replayed in &side.done {
+            side.tally.add(side.run.policy(), &replayed.exchange, &replayed.trace);
+        }
+        if !is_comparison {
+            side.done.clear();
+        } else if at == 0 {
+            joined.waiting.extend(side.done.drain(..).map(|r| (r.number, r)));
+        }
+    }
+    let [policy, against] = sides else { return };
+    against.done.retain(|then| {
+        let Some(now) = joined.waiting.remove(&then.number) else { return true };
+        let id = &now.exchange.id;
+        joined.differences.add(id, (policy.run.policy(), &now.trace), (against.run.policy(), &then.trace));
+        false
+    });
+}
+
+enum Item {
+    FileBegins,
+    Exchange(Arc<Exchange>),
+    Broken(CannotRead),
+    /// Bytes read so far, over all files.
+    Read(u64),
+}
+
+/// Reads and parses on a thread of its own, a few batches ahead.
+fn read_ahead(paths: Vec<PathBuf>) -> Receiver<Vec<Item>> {
+    let (send, receive) = sync_channel(32);
+    std::thread::spawn(move || {
+        let mut before = 0;
+        for path in paths {
+            let mut batch = vec![Item::FileBegins];
+            let mut lines = match Lines::open(&path) {
+                Ok(lines) => lines,
+                Err(error) => {
+                    let _ = send.send(vec![Item::Broken(error)]);
+                    return;
+                }
+            };
+            while let Some(read) = lines.next() {
+                batch.push(match read {
+                    Ok(exchange) => Item::Exchange(Arc::new(exchange)),
+                    Err(error) => Item::Broken(error),
+                });
+                if batch.len() >= BATCH {
+                    batch.push(Item::Read(before + lines.read));
+                    if send.send(std::mem::take(&mut batch)).is_err() {
+                        return;
+                    }
+                }
+            }
+            before += lines.read;
+            if send.send(batch).is_err() {
+                return;
+            }
+        }
+    });
+    receive
+}
+
+/// A bar over the bytes of all files; hidden unless standard error is a terminal.
+fn progress(paths: &[PathBuf]) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bytes: u64 = paths.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
+    let style = ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}");
+    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

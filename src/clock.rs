@@ -1,0 +1,158 @@
+//! Time, handed in: the system's while serving, simulated in a replay.
+//!
+//! Invariant: nothing else in the crate reads a clock or sleeps.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// A source of time. Times are durations since the clock's start.
+pub trait Clock: Clone + Send + Sync + 'static {
+    /// The time now.
+    fn now(&self) -> Duration;
+
+    /// Waits for `time` to pass.
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Waits for `future`, but no longer than `bound`.
+    fn within<F: Future + Send>(&self, bound: Duration, future: F) -> impl Future<Output = Option<F::Output>> + Send
+    where
+        F::Output: Send,
+    {
+        let sleep = self.sleep(bound);
+        async move {
+            let future = std::pin::pin!(future);
+            let sleep = std::pin::pin!(sleep);
+            match futures_util::future::select(future, sleep).await {
+                futures_util::future::Either::Left((output, _)) => Some(output),
+                futures_util::future::Either::Right(((), _)) => None,
+            }
+        }
+    }
+}
+
+/// Real time; needs a tokio runtime.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl SystemClock {
+    /// A clock that starts now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static {
+        tokio::time::sleep(time)
+    }
+}
+
+/// Simulated time: it stands still until it is advanced.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock {
+    state: Arc<Mutex<ManualState>>,
+}
+
+#[derive(Debug, Default)]
+struct ManualState {
+    now: Duration,
+    next_number: u64,
+    /// Sleepers by deadline, then by who slept first, so that a simulation
+    /// wakes them in the same order every time.
+    sleepers: BinaryHeap<Reverse<Sleeper>>,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    due: Duration,
+    number: u64,
+    waker: Waker,
+}
+
+impl PartialEq for Sleeper {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for Sleeper {}
+impl PartialOrd for Sleeper {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Sleeper {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+impl ManualClock {
+    fn state(&self) -> std::sync::MutexGuard<'_, ManualState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the next sleeper is due, if any sleeps.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Duration> {
+        self.state().sleepers.peek().map(|Reverse(s)| s.due)
+    }
+
+    /// Moves time on to `time`, never back, and wakes who is due by then.
+    pub fn advance_to(&self, time: Duration) {
+        let mut due = Vec::new();
+        {
+            let mut state = self.state();
+            state.now = state.now.max(time);
+            while state.sleepers.peek().is_some_and(|Reverse(s)| s.due <= state.now) {
+                due.extend(state.sleepers.pop());
+            }
+        }
+        // Woken outside the lock: a waker may well look at the clock.
+        due.into_iter().for_each(|Reverse(sleeper)| sleeper.waker.wake());
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        self.state().now
+    }
+
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let due = self.now() + time;
+        ManualSleep { clock: self.clone(), due }
+    }
+}
+
+struct ManualSleep {
+    clock: ManualClock,
+    due: Duration,
+}
+
+impl Future for ManualSleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.clock.state();
+        if state.now >= self.due {
+            return Poll::Ready(());
+        }
+        let number = state.next_number;
+        state.next_number += 1;
+        state.sleepers.push(Reverse(Sleeper { due: self.due, number, waker: context.waker().clone() }));
+        Poll::Pending
+    }
+}

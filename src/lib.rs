@@ -1,0 +1,35 @@
+#![doc = include_str!("../ARCHITECTURE.md")]
+
+pub mod openai;
+
+pub mod prompt;
+
+pub mod answer;
+
+pub mod tokens;
+
+pub mod price;
+
+pub mod scoring;
+
+pub mod policy;
+
+pub mod trace;
+
+pub mod decision;
+
+pub mod exchange;
+
+pub mod clock;
+
+pub mod upstream;
+
+pub mod cascade;
+
+pub mod report;
+
+pub mod recording;
+
+pub mod replay;
+
+pub mod cli;

@@ -1,0 +1,201 @@
+//! One answer, two shapes: a whole body as frames and frames as a whole body,
+//! and frames without what only the gateway asked for.
+//!
+//! Invariant: a frame always has `choices`; clients reject any other.
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use super::Endpoint;
+use super::chunk::Piece;
+use super::splice::{Splice, span_of};
+
+/// The frames that a stream of this whole body would have had: one with the
+/// role, one per word, one with the reason it ended, and one with the usage
+/// where `usage` asks for it. Empty for bytes that are no JSON object.
+#[must_use]
+pub fn to_frames(endpoint: Endpoint, body: &[u8], usage: bool) -> Vec<Bytes> {
+    let Ok(Value::Object(mut head)) = serde_json::from_slice(body) else { return Vec::new() };
+    let choices = head.remove("choices");
+    let counted = head.remove("usage");
+    if endpoint == Endpoint::Chat {
+        head.insert("object".into(), "chat.completion.chunk".into());
+    }
+    let frame = |choices: Value, counted: Option<&Value>| {
+        let mut frame = head.clone();
+        frame.insert("choices".into(), choices);
+        if let Some(counted) = counted {
+            frame.insert("usage".into(), counted.clone());
+        }
+        Bytes::from(Value::Object(frame).to_string())
+    };
+    let mut frames = Vec::new();
+    for choice in choices.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        for piece in choice_pieces(endpoint, choice) {
+            frames.push(frame(json!([piece]), None));
+        }
+    }
+    if let (true, Some(counted)) = (usage, counted) {
+        frames.push(frame(json!([]), Some(&counted)));
+    }
+    frames
+}
+
+fn choice_pieces(endpoint: Endpoint, choice: &Value) -> Vec<Value> {
+    let index = &choice["index"];
+    let logprobs = choice.get("logprobs").cloned().unwrap_or(Value::Null);
+    let end = &choice["finish_reason"];
+    let none = Value::Null;
+    if endpoint == Endpoint::Completions {
+        let mut pieces: Vec<Value> = words(choice["text"].as_str().unwrap_or(""))
+            .map(|word| json!({"text": word, "index": index, "logprobs": none, "finish_reason": none}))
+            .collect();
+        pieces.push(json!({"text": "", "index": index, "logprobs": logprobs, "finish_reason": end}));
+        return pieces;
+    }
+    let piece = |delta: Value, logprobs: &Value, end: &Value| {
+        json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end})
+    };
+    let mut first = choice["message"].as_object().cloned().unwrap_or_default();
+    let content = first.insert("content".into(), "".into());
+    first.retain(|name, value| name == "content" || !value.is_null());
+    for (at, call) in first.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+        call["index"] = at.into();
+    }
+    let mut pieces = vec![piece(Value::Object(first), &none, &none)];
+    let content = content.as_ref().and_then(Value::as_str).unwrap_or("");
+    pieces.extend(words(content).map(|word| piece(json!({"content": word}), &none, &none)));
+    // All logprobs ride on the last frame: tokens and words need not agree.
+    pieces.push(piece(json!({}), &logprobs, end));
+    pieces
+}
+
+/// The text cut after each run of white space; the pieces add up to it.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive(char::is_whitespace)
+}
+
+/// The whole body that these frames add up to.
+#[must_use]
+pub fn to_body(endpoint: Endpoint, frames: &[Bytes]) -> Bytes {
+    let mut body = Map::new();
+    let mut choices: Vec<Value> = Vec::new();
+    for frame in frames {
+        let Ok(Value::Object(frame)) = serde_json::from_slice(frame) else { continue };
+        for (name, value) in frame {
+            if name != "choices" {
+                if !value.is_null() {
+                    body.insert(name, value);
+                }
+                continue;
+            }
+            for piece in value.as_array().into_iter().flatten() {
+                let index = usize::try_from(piece["index"].as_u64().unwrap_or(0)).unwrap_or(0).min(128);
+                if index >= choices.len() {
+                    choices.resize(index + 1, json!({}));
+                }
+                merge(&mut choices[index], piece);
+            }
+        }
+    }
+    for (index, choice) in choices.iter_mut().enumerate() {
+        if let Some(choice) = choice.as_object_mut() {
+            if let Some(mut message) = choice.remove("delta") {
+                for call in message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+                    call.as_object_mut().map(|call| call.remove("index"));
+                }
+                if message.get("tool_calls").is_some() && message["content"] == "" {
+                    message["content"] = Value::Null;
+                }
+                message.as_object_mut().map(|m| m.entry("content").or_insert(Value::Null).is_null());
+                choice.insert("message".into(), message);
+            }
+            choice.insert("index".into(), index.into());
+        }
+    }
+    body.insert("choices".into(), choices.into());
+    if endpoint == Endpoint::Chat {
+        body.insert("object".into(), "chat.completion".into());
+    }
+    Bytes::from(Value::Object(body).to_string())
+}
+
+/// Adds a frame's value to what came before: strings and lists grow, items
+/// with an `index` are merged by it, anything else but null takes the place.
+fn merge(to: &mut Value, from: &Value) {
+    match (to, from) {
+        (Value::Object(to), Value::Object(from)) => {
+            for (name, value) in from {
+                match to.get_mut(name) {
+                    // These are the same in every frame; the rest are text that grows.
+                    Some(_) if matches!(&**name, "index" | "role" | "id" | "type") => {}
+                    Some(before) => merge(before, value),
+                    None => _ = to.insert(name.clone(), value.clone()),
+                }
+            }
+        }
+        (Value::Array(to), Value::Array(from)) => {
+            for item in from {
+                let known = item.get("index").and_then(|i| to.iter().position(|t| t.get("index") == Some(i)));
+                match known {
+                    Some(at) => merge(&mut to[at], item),
+                    None => to.push(item.clone()),
+                }
+            }
+        }
+        (Value::String(to), Value::String(from)) => to.push_str(from),
+        (_, Value::Null) => {}
+        (to, from) => *to = from.clone(),
+    }
+}
+
+/// A frame less what only the gateway asked for; none where nothing is left.
+#[must_use]
+pub fn strip_frame(frame: &Bytes, logprobs: bool, usage: bool) -> Option<Bytes> {
+    let Ok(piece) = serde_json::from_slice::<Piece<'_>>(frame) else { return Some(frame.clone()) };
+    if usage && piece.choices.is_empty() && piece.usage.is_some() {
+        return None;
+    }
+    let mut splice = Splice::default();
+    if logprobs {
+        for raw in piece.choices.iter().filter_map(|c| c.logprobs) {
+            splice.replace(span_of(frame, raw.get()), *b"null");
+        }
+    }
+    Some(if splice.is_empty() { frame.clone() } else { splice.apply(frame).into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_survives_the_way_to_frames_and_back() {
+        for (endpoint, body) in [
+            (Endpoint::Chat, json!({"id":"x","object":"chat.completion","created":5,"model":"m","choices":[
+                {"index":0,"message":{"role":"assistant","content":"two  words\n"},"logprobs":{"content":[{"token":"a","logprob":-1.0}]},"finish_reason":"stop"},
+                {"index":1,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},
+                 "logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1,"completion_tokens":2}})),
+            (Endpoint::Completions, json!({"id":"x","object":"text_completion","model":"m","choices":[
+                {"text":" pain au\n","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"length"}],"usage":{"prompt_tokens":1}})),
+        ] {
+            let frames = to_frames(endpoint, body.to_string().as_bytes(), true);
+            assert!(frames.len() > 4, "{frames:?}");
+            let back: Value = serde_json::from_slice(&to_body(endpoint, &frames)).expect("JSON");
+            assert_eq!(back, body);
+        }
+    }
+
+    #[test]
+    fn only_what_was_not_asked_for_is_stripped() {
+        let frame = Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
+        assert_eq!(strip_frame(&frame, false, true).as_ref(), Some(&frame));
+        assert_eq!(
+            strip_frame(&frame, true, true).expect("kept"),
+            r#"{"choices":[{"index":0, "logprobs":null,"delta":{}}],"usage":null}"#
+        );
+        let usage = Bytes::from_static(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#);
+        assert_eq!(strip_frame(&usage, true, true), None);
+        assert_eq!(strip_frame(&usage, true, false).as_ref(), Some(&usage));
+    }
+}

@@ -1,0 +1,223 @@
+//! The policy: which tiers there are, in what order, and when an answer is
+//! good enough.
+//!
+//! Invariant: a `Policy` cannot be wrong. It has at least one tier, every
+//! reference leads somewhere, and only the last tier of a ladder is served
+//! without a check. What is wrong in a file is reported all at once.
+
+mod file;
+mod ladder;
+mod problem;
+mod resolve;
+mod shape;
+mod units;
+mod yaml;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::price::Price;
+use crate::scoring::{Gate, Score, Scorer};
+
+pub use file::{Expect, Unscored};
+pub use ladder::{Ladder, UnknownModel};
+pub use problem::{Problem, Problems, did_you_mean};
+pub use shape::Variables;
+pub use units::Secret;
+
+use shape::Shape;
+
+/// A policy in force.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The model name under which clients reach the whole ladder.
+    pub name: String,
+    /// Where models are reached.
+    pub upstreams: Vec<UpstreamPlace>,
+    /// The ladder, smallest first, at least one.
+    pub tiers: Vec<Tier>,
+    /// Exceptions, first match wins.
+    pub routes: Vec<Route>,
+    /// Answers and what must become of them.
+    pub tests: Vec<PolicyTest>,
+    /// Twelve hex digits that change when anything in effect changes.
+    pub digest: String,
+    /// The policy with every default written out, as YAML.
+    pub effective: String,
+    ladders: ladder::Ladders,
+}
+
+/// A place where models are reached.
+#[derive(Clone, Debug)]
+pub struct UpstreamPlace {
+    /// Its name in the policy.
+    pub name: String,
+    /// What is there.
+    pub kind: UpstreamKind,
+}
+
+/// What an upstream is.
+#[derive(Clone, Debug)]
+pub enum UpstreamKind {
+    /// An OpenAI-compatible API.
+    Live {
+        /// Base URL without a slash at its end.
+        base_url: String,
+        /// Sent as a bearer token.
+        api_key: Option<Secret>,
+        /// How long to wait for what.
+        timeouts: Timeouts,
+    },
+    /// Recorded exchanges: a file, a folder, or `embedded`.
+    Fixtures(String),
+}
+
+/// How long to wait for an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a connection.
+    pub connect: Duration,
+    /// For the first byte.
+    pub first_byte: Duration,
+    /// Between two pieces.
+    pub idle: Duration,
+    /// For the whole answer.
+    pub total: Duration,
+}
+
+/// One model size that can be asked.
+#[derive(Clone, Debug)]
+pub struct Tier {
+    /// Its place in [`Policy::tiers`].
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The upstream's name for the model.
+    pub model: String,
+    /// Its upstream's place in [`Policy::upstreams`].
+    pub upstream: usize,
+    /// List price, if given.
+    pub price: Option<Price>,
+    /// Its cache, if any.
+    pub cache: Option<CacheRule>,
+    /// Its limit, if any.
+    pub limit: Option<LimitRule>,
+    /// When its answers are good enough.
+    pub accept: Accept,
+}
+
+impl Tier {
+    /// Whether token logprobs must be asked for.
+    #[must_use]
+    pub fn needs_logprobs(&self) -> bool {
+        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
+    }
+}
+
+/// What a tier remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheRule {
+    /// Most memory, in bytes.
+    pub capacity: u64,
+    /// For how long.
+    pub ttl: Duration,
+    /// Also at temperatures above 0.
+    pub sampled: bool,
+}
+
+/// How much a tier may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRule {
+    /// Prompts per minute, in the long run.
+    pub requests_per_minute: NonZeroU32,
+    /// Prompts at once after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// When an answer is good enough.
+#[derive(Clone, Debug)]
+pub enum Accept {
+    /// Always. Only the last tier of the policy.
+    Always,
+    /// Gates, then a score.
+    Checked(Check),
+}
+
+/// Gates and the score to reach.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// Hard checks, in order.
+    pub gates: Vec<Gate>,
+    /// Scorers; the first that has something to go by counts. None: the gates decide.
+    pub scorers: Vec<Scorer>,
+    /// The least score at which the answer is served.
+    pub at_least: Score,
+    /// What to do when scorers are set and none has anything to go by.
+    pub unscored: Unscored,
+}
+
+/// An exception to asking the whole ladder.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The client's model, a trailing `*` standing for any rest.
+    pub model: Option<String>,
+    /// Whether tools are offered.
+    pub tools: Option<bool>,
+    /// More estimated prompt tokens than this.
+    pub prompt_tokens_over: Option<u64>,
+    /// The tiers to ask, by place.
+    pub tiers: Vec<usize>,
+}
+
+/// An answer and what must become of it.
+#[derive(Clone, Debug)]
+pub struct PolicyTest {
+    /// The text of the answer.
+    pub answer: String,
+    /// Why it ended.
+    pub finish_reason: String,
+    /// The tier that gives it, by place.
+    pub tier: usize,
+    /// What must become of it.
+    pub expect: Expect,
+}
+
+impl Policy {
+    /// Reads a policy. `path` is only named in problems. `variables` fills
+    /// `${VAR}`; without it they stay unfilled, for commands that ask nobody.
+    /// Warnings come beside the policy.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn parse(path: &str, source: &str, variables: Option<Variables<'_>>) -> Result<(Self, Problems), Problems> {
+        let mut reader = shape::Reader::new(variables);
+        let read = match yaml::parse(source) {
+            Ok(tree) => file::PolicyFile::read(&tree, &mut reader),
+            Err(problem) => {
+                reader.problems.push(problem);
+                None
+            }
+        };
+        let policy = read.and_then(|file| resolve::resolve(&file, &mut reader.problems));
+        let problems = Problems::new(path, source, reader.problems);
+        match policy {
+            Some(policy) if problems.warnings_and_errors().1 == 0 => Ok((policy, problems)),
+            _ => Err(problems),
+        }
+    }
+
+    /// The largest tier.
+    #[must_use]
+    pub fn top(&self) -> &Tier {
+        &self.tiers[self.tiers.len() - 1]
+    }
+
+    /// The JSON Schema of policy files.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        let mut schema = file::PolicyFile::schema();
+        schema["$schema"] = "https://json-schema.org/draft/2020-12/schema".into();
+        schema["title"] = "prompt-cascade policy".into();
+        schema
+    }
+}

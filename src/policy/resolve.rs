@@ -1,0 +1,228 @@
+//! From the file as written to a policy that cannot be wrong: references,
+//! and the rules that join several keys.
+
+use std::ops::Range;
+
+use super::file::{AcceptFile, PolicyFile, RouteFile, TierFile, UpstreamFile};
+use super::problem::{Problem, did_you_mean};
+use super::shape::{At, Shape};
+use super::{
+    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, UpstreamKind, UpstreamPlace, ladder, yaml,
+};
+use crate::price::Price;
+use crate::scoring::Score;
+
+/// Notes what is wrong; none where too much is missing to go on.
+pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Policy> {
+    if file.tiers.is_empty() {
+        problems.push(Problem::new(0..0, "a policy needs at least one tier").help("add one under `tiers:`"));
+        return None;
+    }
+    let upstreams: Vec<_> = file.upstreams.0.iter().map(|(name, up)| upstream(name, up, problems)).collect();
+    let tiers: Vec<_> = (0..file.tiers.len()).map(|index| tier(file, index, problems)).collect();
+    distinct_names(file, problems);
+    unused_upstreams(file, problems);
+    let routes: Vec<_> = file.routes.iter().map(|r| route(&r.value, file, problems)).collect();
+    unreachable_routes(file, problems);
+    let tests: Vec<_> = file.tests.iter().map(|t| test(&t.value, file, problems)).collect();
+    let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
+    let effective = yaml::print(&file.node());
+    Some(Policy {
+        name: file.name.0.clone(),
+        upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+        ladders: ladder::Ladders::new(file.tiers.len(), &routes),
+        tiers: tiers.into_iter().collect::<Option<_>>()?,
+        routes,
+        tests: tests.into_iter().collect::<Option<_>>()?,
+        digest: blake3::hash(effective.as_bytes()).to_hex()[..12].to_owned(),
+        effective,
+    })
+}
+
+fn upstream(name: &At<String>, file: &UpstreamFile, problems: &mut Vec<Problem>) -> Option<UpstreamPlace> {
+    let kind = match (&file.base_url, &file.fixtures) {
+        (Some(base_url), None) => {
+            let super::file::TimeoutsFile { connect, first_byte, idle, total } = file.timeouts;
+            UpstreamKind::Live {
+                base_url: base_url.value.0.clone(),
+                api_key: file.api_key.as_ref().map(|k| k.value.clone()),
+                timeouts: Timeouts { connect, first_byte, idle, total },
+            }
+        }
+        (None, Some(fixtures)) => {
+            if let Some(key) = &file.api_key {
+                problems.push(Problem::new(key.at.clone(), "recorded exchanges need no key").help("remove `api_key`"));
+            }
+            UpstreamKind::Fixtures(fixtures.value.clone())
+        }
+        (None, None) => {
+            let what = format!("upstream `{}` leads nowhere", name.value);
+            problems.push(Problem::new(name.at.clone(), what).help("give it a `base_url`, or `fixtures`"));
+            return None;
+        }
+        (Some(_), Some(fixtures)) => {
+            let what = format!("upstream `{}` is both live and recorded", name.value);
+            problems.push(Problem::new(fixtures.at.clone(), what).help("keep `base_url` or `fixtures`"));
+            return None;
+        }
+    };
+    Some(UpstreamPlace { name: name.value.clone(), kind })
+}
+
+fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<Tier> {
+    let tier = &file.tiers[index];
+    let name = &tier.name.value.0;
+    let is_last = index + 1 == file.tiers.len();
+    let known = || file.upstreams.0.iter().map(|(name, _)| name.value.as_str());
+    let upstream = refer(&tier.upstream, "upstream", known(), problems);
+    if tier.price.is_none() {
+        let what = format!("tier `{name}` has no price, so its costs will be unknown");
+        problems.push(Problem::new(tier.name.at.clone(), what).help("add `price: { input: ..., output: ... }` in dollars per million tokens").warning());
+    }
+    let accept = match (&tier.accept, is_last) {
+        (None, true) => Some(Accept::Always),
+        (Some(accept), true) => {
+            let what = format!("`{name}` is the last tier: it is always served, so `accept` has no meaning");
+            problems.push(Problem::new(accept.at.clone(), what).help("remove `accept`, or add a larger tier after it"));
+            None
+        }
+        (Some(accept), false) => check(accept, tier, &larger(file, index), problems),
+        (None, false) => {
+            unreachable(&tier.name.at, name, &larger(file, index), "it has no `accept`", problems);
+            None
+        }
+    };
+    Some(Tier {
+        index,
+        name: name.clone(),
+        model: tier.model.clone(),
+        upstream: upstream?,
+        price: tier.price.as_ref().map(|p| Price { input: p.input, cached_input: p.cached_input.unwrap_or(p.input), output: p.output }),
+        cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
+        limit: tier.limits.as_ref().map(|l| LimitRule {
+            requests_per_minute: l.requests_per_minute,
+            burst: l.burst.unwrap_or(l.requests_per_minute),
+        }),
+        accept: accept?,
+    })
+}
+
+fn larger(file: &PolicyFile, index: usize) -> String {
+    let names: Vec<_> = file.tiers[index + 1..].iter().map(|t| format!("`{}`", t.name.value.0)).collect();
+    names.join(", ")
+}
+
+fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems: &mut Vec<Problem>) {
+    let what = format!("`{name}` takes every answer ({why}), so {larger} can never be asked");
+    problems.push(Problem::new(at.clone(), what).help("say what makes its answers good enough: accept: { score: confidence, at_least: 0.7 }"));
+}
+
+fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut Vec<Problem>) -> Option<Accept> {
+    let file = &accept.value;
+    let scorers = file.score.as_ref().map_or(&[][..], |s| &s.0);
+    match (&file.at_least, scorers) {
+        (None, [_, ..]) => {
+            problems.push(Problem::new(accept.at.clone(), "a score without a threshold").help("add `at_least:` with a number from 0 to 1"));
+            return None;
+        }
+        (Some(at_least), []) => {
+            problems.push(Problem::new(at_least.at.clone(), "a threshold without a score").help("add `score:`, `confidence` for one"));
+            return None;
+        }
+        (at_least, _) => {
+            let lets_all_through = at_least.as_ref().is_none_or(|s| s.value.0 == 0.0);
+            if file.gates.is_empty() && lets_all_through {
+                unreachable(&accept.at, &tier.name.value.0, larger, "no gate, and no score above 0 to reach", problems);
+                return None;
+            }
+        }
+    }
+    Some(Accept::Checked(Check {
+        gates: file.gates.clone(),
+        scorers: scorers.to_vec(),
+        at_least: Score::new(file.at_least.as_ref().map_or(0.0, |s| s.value.0))?,
+        unscored: file.unscored,
+    }))
+}
+
+/// The place of a name among the known ones.
+fn refer<'a>(name: &At<String>, what: &str, known: impl Iterator<Item = &'a str>, problems: &mut Vec<Problem>) -> Option<usize> {
+    let known: Vec<&str> = known.collect();
+    let found = known.iter().position(|k| *k == name.value);
+    if found.is_none() {
+        let help = did_you_mean(&name.value, known.iter().copied())
+            .map_or(format!("those there are: {}", known.join(", ")), |meant| format!("did you mean `{meant}`?"));
+        problems.push(Problem::new(name.at.clone(), format!("there is no {what} `{}`", name.value)).help(help));
+    }
+    found
+}
+
+fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
+    for (at, tier) in file.tiers.iter().enumerate() {
+        let name = &tier.name.value;
+        if file.tiers[..at].iter().any(|t| t.name.value == *name) {
+            problems.push(Problem::new(tier.name.at.clone(), format!("two tiers are called `{}`", name.0)).help("give each a name of its own"));
+        }
+        if *name == file.name {
+            let what = format!("tier `{}` has the name of the policy", name.0);
+            problems.push(Problem::new(tier.name.at.clone(), what).help("a client's `model` could mean either: rename one"));
+        }
+    }
+}
+
+fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
+    for (name, _) in &file.upstreams.0 {
+        if file.tiers.iter().all(|t| t.upstream.value != name.value) {
+            problems.push(Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value)).help("remove it, or name it in a tier's `upstream:`").warning());
+        }
+    }
+}
+
+fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Route> {
+    let names = || policy.tiers.iter().map(|t| t.name.value.0.as_str());
+    let when = &file.when.value;
+    if let Some(name) = when.model.as_deref().filter(|m| names().any(|n| n == *m)) {
+        let what = format!("`{name}` is a tier's name, which pins that tier, so this route can never match");
+        problems.push(Problem::new(file.when.at.clone(), what).help("choose another model name"));
+    }
+    let tiers = match (&file.tiers, &file.start_at) {
+        (Some(list), None) => {
+            let places: Vec<_> = list.value.iter().map(|n| refer(n, "tier", names(), problems)).collect();
+            let places: Vec<usize> = places.into_iter().collect::<Option<_>>()?;
+            if places.is_empty() || !places.is_sorted_by(|a, b| a < b) {
+                problems.push(Problem::new(list.at.clone(), "a route's tiers must be a part of the ladder in its order").help("smallest first, each once"));
+                return None;
+            }
+            places
+        }
+        (None, Some(start)) => (refer(start, "tier", names(), problems)?..policy.tiers.len()).collect(),
+        (both, _) => {
+            let what = if both.is_some() { "a route with both `tiers` and `start_at`" } else { "a route that leads nowhere" };
+            problems.push(Problem::new(file.when.at.clone(), what).help("give it `tiers: [...]` or `start_at: ...`"));
+            return None;
+        }
+    };
+    Some(Route {
+        model: when.model.clone(),
+        tools: when.tools,
+        prompt_tokens_over: when.prompt_tokens_over.map(|n| n as u64),
+        tiers,
+    })
+}
+
+fn unreachable_routes(file: &PolicyFile, problems: &mut Vec<Problem>) {
+    let takes_all = |r: &At<RouteFile>| {
+        let when = &r.value.when.value;
+        when.model.as_deref().is_none_or(|m| m == "*") && when.tools.is_none() && when.prompt_tokens_over.is_none()
+    };
+    if let Some(first) = file.routes.iter().position(takes_all) {
+        for route in &file.routes[first + 1..] {
+            problems.push(Problem::new(route.at.clone(), "this route can never match: one before it takes every prompt").help("move it up"));
+        }
+    }
+}
+
+fn test(file: &super::file::TestFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<PolicyTest> {
+    let tier = refer(&file.tier, "tier", policy.tiers.iter().map(|t| t.name.value.0.as_str()), problems)?;
+    Some(PolicyTest { answer: file.answer.clone(), finish_reason: file.finish_reason.clone(), tier, expect: file.expect })
+}

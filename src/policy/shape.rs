@@ -1,0 +1,297 @@
+//! Shapes: the one declaration of each part of the policy file, from which
+//! come its reader, its JSON Schema, its list of known keys and its printing
+//! with every default.
+//!
+//! Invariant: reading never stops at the first problem.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use super::problem::{Problem, did_you_mean};
+use super::yaml::{Data, Node};
+
+/// Something that can be read from a policy file.
+pub trait Shape: Sized {
+    /// Reads a value; notes what is wrong and returns none if it cannot.
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
+    /// The value where the key is left out; none where it must be given.
+    fn absent() -> Option<Self> {
+        None
+    }
+    /// The JSON Schema (2020-12) of the value.
+    fn schema() -> Value;
+    /// The value as YAML.
+    fn node(&self) -> Node;
+}
+
+/// Looks a variable of the environment up.
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Gathers problems while shapes are read.
+pub struct Reader<'a> {
+    /// What is wrong so far.
+    pub problems: Vec<Problem>,
+    variables: Option<Variables<'a>>,
+}
+
+impl<'a> Reader<'a> {
+    /// `variables` fills `${VAR}`; without it they stay as written, for
+    /// commands that ask nobody, such as a replay.
+    #[must_use]
+    pub fn new(variables: Option<Variables<'a>>) -> Self {
+        Self { problems: Vec::new(), variables }
+    }
+
+    /// Notes a problem; returns none so that callers can end with it.
+    pub fn refuse<T>(&mut self, at: &Range<usize>, what: impl Into<String>, help: impl Into<String>) -> Option<T> {
+        self.problems.push(Problem::new(at.clone(), what).help(help));
+        None
+    }
+
+    /// The text of a single value with its `${VAR}` filled in.
+    pub fn scalar(&mut self, node: &Node, wanted: &str) -> Option<String> {
+        match &node.data {
+            Data::Scalar { text, .. } if !node.is_null() => self.fill(text, &node.span),
+            _ => self.refuse(&node.span, format!("expected {wanted}, found {}", node.kind()), format!("write {wanted} here")),
+        }
+    }
+
+    fn fill(&mut self, text: &str, at: &Range<usize>) -> Option<String> {
+        if looks_secret(text) {
+            return self.refuse(at, "a secret in a policy file", "put it into the environment and write \"${OPENAI_API_KEY}\" here");
+        }
+        let Some(variables) = self.variables else { return Some(text.to_owned()) };
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let Some(end) = rest[start..].find('}').map(|n| start + n) else {
+                return self.refuse(at, "`${` without `}`", "write \"${NAME}\" or \"${NAME:-default}\"");
+            };
+            let inside = &rest[start + 2..end];
+            let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
+            let Some(value) = variables(name).filter(|v| !v.is_empty()).or(default.map(str::to_owned)) else {
+                return self.refuse(
+                    at,
+                    format!("the environment variable {name} is not set"),
+                    format!("export {name}=..., or give a default: \"${{{name}:-...}}\""),
+                );
+            };
+            out.push_str(&rest[..start]);
+            out.push_str(&value);
+            rest = &rest[end + 1..];
+        }
+        out.push_str(rest);
+        Some(out)
+    }
+
+    /// The entries of a mapping whose keys must be among `known`.
+    pub fn fields<'n>(&mut self, node: &'n Node, known: &[&str]) -> Option<BTreeMap<&'n str, &'n Node>> {
+        let Data::Map(entries) = &node.data else {
+            let keys = known.join(", ");
+            return self.refuse(&node.span, format!("expected a mapping, found {}", node.kind()), format!("its keys are {keys}"));
+        };
+        let mut fields = BTreeMap::new();
+        for (key, value) in entries {
+            let Data::Scalar { text, .. } = &key.data else {
+                self.refuse::<()>(&key.span, "a key must be a word", format!("the keys here are {}", known.join(", ")));
+                continue;
+            };
+            if !known.contains(&&**text) {
+                let help = match did_you_mean(text, known.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("the keys here are {}", known.join(", ")),
+                };
+                self.refuse::<()>(&key.span, format!("unknown key `{text}`"), help);
+            } else if fields.insert(&**text, value).is_some() {
+                self.refuse::<()>(&key.span, format!("`{text}` is given twice"), "keep one of them");
+            }
+        }
+        Some(fields)
+    }
+
+    /// The value of one key, its default where it is left out.
+    pub fn field<T: Shape>(
+        &mut self,
+        fields: &BTreeMap<&str, &Node>,
+        name: &str,
+        default: Option<T>,
+        at: &Range<usize>,
+    ) -> Option<T> {
+        match fields.get(name) {
+            Some(node) => T::read(node, self),
+            None => default.or_else(T::absent).or_else(|| self.refuse(at, format!("`{name}` is missing"), format!("add `{name}:`"))),
+        }
+    }
+}
+
+/// Whether text looks like a provider's key rather than a name.
+fn looks_secret(text: &str) -> bool {
+    const PREFIXES: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "Bearer ", "hf_"];
+    !text.contains("${") && PREFIXES.iter().any(|p| text.starts_with(p)) && text.len() >= 16
+}
+
+/// A value together with its place, for checks that come after reading.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands, in bytes of the source.
+    pub at: Range<usize>,
+}
+
+impl<T: Shape> Shape for At<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self { value: T::read(node, reader)?, at: node.span.clone() })
+    }
+    fn schema() -> Value {
+        T::schema()
+    }
+    fn node(&self) -> Node {
+        self.value.node()
+    }
+}
+
+impl<T: Shape> Shape for Option<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        T::read(node, reader).map(Some)
+    }
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+    fn schema() -> Value {
+        T::schema()
+    }
+    fn node(&self) -> Node {
+        self.as_ref().map_or_else(Node::default, Shape::node)
+    }
+}
+
+impl<T: Shape> Shape for Vec<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Data::Seq(items) = &node.data else {
+            return reader.refuse(&node.span, format!("expected a list, found {}", node.kind()), "write `- ` before each item, or [a, b]");
+        };
+        // Read all before giving up, so that every item's problems are seen.
+        let read: Vec<Option<T>> = items.iter().map(|item| T::read(item, reader)).collect();
+        read.into_iter().collect()
+    }
+    fn schema() -> Value {
+        json!({"type": "array", "items": T::schema()})
+    }
+    fn node(&self) -> Node {
+        Node::seq(self.iter().map(Shape::node).collect())
+    }
+}
+
+/// A mapping from names that the user chooses, in the order written.
+#[derive(Clone, Debug)]
+pub struct Named<T>(pub Vec<(At<String>, T)>);
+
+impl<T: Shape> Shape for Named<T> {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let Data::Map(entries) = &node.data else {
+            return reader.refuse(&node.span, format!("expected a mapping, found {}", node.kind()), "write `name: {...}`");
+        };
+        let mut read: Vec<Option<(At<String>, T)>> = Vec::new();
+        for (key, value) in entries {
+            let name = At::<String>::read(key, reader);
+            let value = T::read(value, reader);
+            let twice = read.iter().flatten().any(|(n, _)| Some(&n.value) == name.as_ref().map(|n| &n.value));
+            if twice {
+                reader.refuse::<()>(&key.span, "this name is given twice", "keep one of them");
+            }
+            read.push(name.zip(value));
+        }
+        read.into_iter().collect::<Option<_>>().map(Self)
+    }
+    fn schema() -> Value {
+        json!({"type": "object", "additionalProperties": T::schema()})
+    }
+    fn node(&self) -> Node {
+        Node::map(self.0.iter().map(|(name, value)| (name.value.as_str(), value.node())).collect())
+    }
+}
+
+/// A word out of a closed list.
+macro_rules! words {
+    ($(#[doc = $doc:literal])+ pub enum $name:ident { $($(#[doc = $wdoc:literal])+ $variant:ident = $word:literal,)+ }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[doc = $wdoc])+ $variant,)+ }
+        impl Shape for $name {
+            fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+                let words = [$($word),+];
+                match reader.scalar(node, &format!("one of {}", words.join(", ")))?.as_str() {
+                    $($word => Some(Self::$variant),)+
+                    other => {
+                        let help = crate::policy::problem::did_you_mean(other, words)
+                            .map_or(format!("write one of {}", words.join(", ")), |meant| format!("did you mean `{meant}`?"));
+                        reader.refuse(&node.span, format!("`{other}` is not one of {}", words.join(", ")), help)
+                    }
+                }
+            }
+            fn schema() -> serde_json::Value { serde_json::json!({"enum": [$($word),+]}) }
+            fn node(&self) -> Node { Node::plain(match self { $(Self::$variant => $word,)+ }) }
+        }
+    };
+}
+
+/// A mapping with known keys. A key is required unless its type says what
+/// leaving it out means, or a default follows `=`.
+macro_rules! shape {
+    ($(#[doc = $doc:literal])+ pub struct $name:ident {
+        $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty $(= $default:expr)?,)+
+    }) => {
+        $(#[doc = $doc])+
+        #[derive(Clone, Debug)]
+        pub struct $name { $($(#[doc = $fdoc])+ pub $field: $type,)+ }
+        impl Shape for $name {
+            fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+                let fields = reader.fields(node, &[$(stringify!($field)),+])?;
+                $(let $field = reader.field::<$type>(&fields, stringify!($field), shape!(@default $($default)?), &node.span);)+
+                Some(Self { $($field: $field?),+ })
+            }
+            fn schema() -> serde_json::Value {
+                let mut properties = serde_json::Map::new();
+                let mut required: Vec<&str> = Vec::new();
+                $({
+                    let mut of_field = <$type as Shape>::schema();
+                    of_field["description"] = concat!($($fdoc, "\n"),+).trim().into();
+                    let default: Option<$type> = shape!(@default $($default)?);
+                    match default {
+                        Some(default) => of_field["default"] = $crate::policy::shape::as_json(&default.node()),
+                        None if <$type as Shape>::absent().is_none() => required.push(stringify!($field)),
+                        None => {}
+                    }
+                    properties.insert(stringify!($field).into(), of_field);
+                })+
+                serde_json::json!({"type": "object", "description": concat!($($doc, "\n"),+).trim(),
+                    "properties": properties, "required": required, "additionalProperties": false})
+            }
+            fn node(&self) -> Node {
+                Node::map(vec![$((stringify!($field), self.$field.node())),+])
+            }
+        }
+    };
+    (@default) => { None };
+    (@default $default:expr) => { Some($default) };
+}
+
+pub(super) use {shape, words};
+
+/// A value of the tree as JSON, for the schema's defaults.
+#[must_use]
+pub fn as_json(node: &Node) -> Value {
+    match &node.data {
+        Data::Scalar { .. } if node.is_null() => Value::Null,
+        Data::Scalar { text, plain: true } => serde_json::from_str(text).unwrap_or_else(|_| text.as_str().into()),
+        Data::Scalar { text, plain: false } => text.as_str().into(),
+        Data::Seq(items) => items.iter().map(as_json).collect(),
+        Data::Map(entries) => {
+            let entries = entries.iter().filter(|(_, v)| !v.is_null());
+            entries.filter_map(|(k, v)| Some((as_json(k).as_str()?.to_owned(), as_json(v)))).collect::<serde_json::Map<_, _>>().into()
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! What the cascade sees of a request, whichever endpoint it came by.
+//!
+//! Invariant: the body stays as the client sent it; [`Prompt::body_for`]
+//! splices in the few bytes that must differ upstream.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use blake3::Hasher;
+use bytes::Bytes;
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::openai::Endpoint;
+use crate::openai::canonical::{Members, feed, feed_members};
+use crate::openai::chunk::content_text;
+use crate::openai::splice::{Splice, span_of};
+
+/// A request for a completion.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// The endpoint it came by.
+    pub endpoint: Endpoint,
+    /// The model the client named.
+    pub model: String,
+    /// Whether the client wants frames as they come.
+    pub stream: bool,
+    /// Whether a streaming client wants the usage frame.
+    pub asks_usage: bool,
+    /// Whether the client wants token logprobs.
+    pub asks_logprobs: bool,
+    /// Whether tools are offered.
+    pub has_tools: bool,
+    /// Whether a JSON object must come back.
+    pub asks_json: bool,
+    /// Sampling temperature; the API's default is 1.
+    pub temperature: f64,
+    /// True where asking several tiers would be wrong: drafts kept upstream
+    /// (`store`), sound, or fields whose meaning is bound to one model.
+    pub one_tier: bool,
+    /// Request headers that go on to the upstream.
+    pub headers: HeaderMap,
+    body: Bytes,
+    spans: Spans,
+    cache_key: OnceLock<[u8; 32]>,
+    content_key: OnceLock<[u8; 32]>,
+}
+
+/// Where in the body the fields stand that may have to change.
+#[derive(Clone, Debug)]
+struct Spans {
+    model: Range<usize>,
+    logprobs: Option<Range<usize>>,
+    stream_options: Option<Range<usize>>,
+    content: Option<Range<usize>>,
+}
+
+/// Why a body is no prompt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAPrompt {
+    /// Not JSON, or a field of the wrong type.
+    #[error("We could not read the JSON body of your request: {0}.")]
+    Json(String),
+    /// A field that every request needs is not there.
+    #[error("you must provide a {0} parameter")]
+    Missing(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Peek<'a> {
+    #[serde(borrow, default, deserialize_with = "present")]
+    model: Option<&'a RawValue>,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    stream_options: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    messages: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompt: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    logprobs: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    response_format: Option<&'a RawValue>,
+    #[serde(default)]
+    temperature: Option<f64>,
+    #[serde(default)]
+    store: Option<bool>,
+    #[serde(default)]
+    echo: Option<bool>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    best_of: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    suffix: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    logit_bias: Option<&'a RawValue>,
+}
+
+/// Keeps the place of an explicit null, which `Option` alone would lose.
+fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+impl Prompt {
+    /// Fields that do not change what a tier answers, left out of the cache key.
+    const NOT_IN_KEY: [&'static str; 5] = ["model", "stream", "stream_options", "user", "metadata"];
+    /// Fields that say what is asked, by which a recorded answer is found.
+    const CONTENT: [&'static str; 5] = ["messages", "prompt", "tools", "response_format", "n"];
+
+    /// Reads the few fields the cascade needs.
+    ///
+    /// # Errors
+    /// When the body is no JSON object, a field read here has the wrong type,
+    /// or `model` or the prompt itself is missing.
+    pub fn parse(endpoint: Endpoint, body: Bytes) -> Result<Self, NotAPrompt> {
+        let peek: Peek<'_> = serde_json::from_slice(&body).map_err(|e| NotAPrompt::Json(e.to_string()))?;
+        let raw_model = peek.model.ok_or(NotAPrompt::Missing("model"))?;
+        let model: String = serde_json::from_str(raw_model.get())
+            .map_err(|_| NotAPrompt::Json("`model` must be a string".to_owned()))?;
+        let content = match endpoint {
+            Endpoint::Chat => Some(peek.messages.ok_or(NotAPrompt::Missing("messages"))?),
+            // The API allows a completion of nothing.
+            Endpoint::Completions => peek.prompt,
+        };
+        let span = |raw: &RawValue| span_of(&body, raw.get());
+        let spans = Spans {
+            model: span(raw_model),
+            logprobs: peek.logprobs.map(span),
+            stream_options: peek.stream_options.map(span),
+            content: content.map(span),
+        };
+        Ok(Self {
+            endpoint,
+            model,
+            stream: peek.stream.unwrap_or(false),
+            asks_usage: peek.stream_options.is_some_and(|raw| include_usage(raw.get()).1),
+            asks_logprobs: peek.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false")),
+            has_tools: peek.tools.is_some_and(|raw| raw.get() != "[]"),
+            asks_json: peek.response_format.is_some_and(|raw| raw.get().contains("\"json_")),
+            temperature: peek.temperature.unwrap_or(1.0),
+            one_tier: peek.store == Some(true)
+                || peek.echo == Some(true)
+                || [peek.audio, peek.best_of, peek.suffix, peek.logit_bias].iter().any(Option::is_some),
+            headers: HeaderMap::new(),
+            cache_key: OnceLock::new(),
+            content_key: OnceLock::new(),
+            spans,
+            body,
+        })
+    }
+
+    /// The body as the client sent it.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The body for an upstream: `model` in place of the client's, and with
+    /// logprobs and usage where the cascade needs what the client did not ask.
+    #[must_use]
+    pub fn body_for(&self, model: &str, want_logprobs: bool) -> Bytes {
+        let mut splice = Splice::default();
+        if model != self.model {
+            splice.replace(self.spans.model.clone(), serde_json::to_vec(model).unwrap_or_default());
+        }
+        let start = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
+        let mut set = |span: &Option<Range<usize>>, name: &str, value: String| match span {
+            Some(span) => splice.replace(span.clone(), value),
+            None => splice.replace(start..start, format!("\"{name}\":{value},")),
+        };
+        if want_logprobs && !self.asks_logprobs {
+            let value = if self.endpoint == Endpoint::Chat { "true" } else { "5" };
+            set(&self.spans.logprobs, "logprobs", value.to_owned());
+        }
+        if self.stream && !self.asks_usage {
+            let before = self.spans.stream_options.clone().map(|span| &self.body[span]);
+            let before = before.and_then(|raw| std::str::from_utf8(raw).ok()).unwrap_or("{}");
+            set(&self.spans.stream_options, "stream_options", include_usage(before).0);
+        }
+        if splice.is_empty() { self.body.clone() } else { splice.apply(&self.body).into() }
+    }
+
+    /// One key for all spellings of the same request, for the cache.
+    pub fn cache_key(&self) -> &[u8; 32] {
+        self.cache_key.get_or_init(|| {
+            let mut hasher = self.hasher();
+            feed_members(&mut hasher, &self.members(), &Self::NOT_IN_KEY);
+            hasher.finalize().into()
+        })
+    }
+
+    /// One key for all requests that ask the same thing, whatever the model
+    /// and the sampling, for finding a recorded answer.
+    pub fn content_key(&self) -> &[u8; 32] {
+        self.content_key.get_or_init(|| {
+            let mut hasher = self.hasher();
+            let members = self.members();
+            for name in Self::CONTENT {
+                if let Some(value) = members.get(name) {
+                    hasher.update(name.as_bytes());
+                    feed(&mut hasher, value);
+                }
+            }
+            hasher.finalize().into()
+        })
+    }
+
+    fn hasher(&self) -> Hasher {
+        let mut hasher = Hasher::new();
+        hasher.update(self.endpoint.path().as_bytes());
+        hasher
+    }
+
+    fn members(&self) -> Members<'_> {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    /// The texts asked, in order: each message's, or the legacy prompt.
+    #[must_use]
+    pub fn texts(&self) -> Vec<Cow<'_, str>> {
+        #[derive(Deserialize)]
+        struct Message<'a> {
+            #[serde(borrow, default)]
+            content: Option<&'a RawValue>,
+        }
+        let Some(span) = self.spans.content.clone() else { return Vec::new() };
+        let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body[span]) else { return Vec::new() };
+        match self.endpoint {
+            Endpoint::Chat => serde_json::from_str::<Vec<Message<'_>>>(raw.get())
+                .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect())
+                .unwrap_or_default(),
+            Endpoint::Completions => match serde_json::from_str::<Vec<Cow<'_, str>>>(raw.get()) {
+                Ok(list) => list,
+                Err(_) => vec![content_text(raw)],
+            },
+        }
+    }
+}
+
+/// A `stream_options` value with `include_usage` on, and whether it was.
+fn include_usage(raw: &str) -> (String, bool) {
+    #[derive(Default, Deserialize)]
+    struct Options<'a> {
+        #[serde(borrow, default, deserialize_with = "present")]
+        include_usage: Option<&'a RawValue>,
+    }
+    let on = "\"include_usage\":true";
+    match serde_json::from_str::<Options<'_>>(raw) {
+        Ok(Options { include_usage: Some(was) }) => {
+            let mut splice = Splice::default();
+            splice.replace(span_of(raw.as_bytes(), was.get()), *b"true");
+            (String::from_utf8_lossy(&splice.apply(raw.as_bytes())).into_owned(), was.get() == "true")
+        }
+        Ok(_) if raw.trim_start().starts_with('{') => {
+            let inside = raw.trim_start()[1..].trim_start();
+            let comma = if inside.starts_with('}') { "" } else { "," };
+            (format!("{{{on}{comma}{inside}"), false)
+        }
+        _ => (format!("{{{on}}}"), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chat(body: &str) -> Prompt {
+        Prompt::parse(Endpoint::Chat, Bytes::copy_from_slice(body.as_bytes())).expect(body)
+    }
+
+    #[test]
+    fn only_the_model_and_what_we_need_change() {
+        let p = chat(r#"{ "seed":18446744073709551617, "x":1.0,  "model" : "cascade","messages":[]}"#);
+        assert_eq!(
+            p.body_for("gpt", false),
+            r#"{ "seed":18446744073709551617, "x":1.0,  "model" : "gpt","messages":[]}"#
+        );
+        assert_eq!(
+            p.body_for("cascade", true),
+            r#"{"logprobs":true, "seed":18446744073709551617, "x":1.0,  "model" : "cascade","messages":[]}"#
+        );
+        assert_eq!(p.body_for("cascade", false).as_ptr(), p.body().as_ptr(), "nothing to change, nothing copied");
+    }
+
+    #[test]
+    fn a_value_the_client_gave_is_changed_where_it_stands() {
+        for (given, sent) in [
+            (r#""logprobs":null"#, r#""logprobs":true"#),
+            (r#""logprobs":false"#, r#""logprobs":true"#),
+            (r#""logprobs":true"#, r#""logprobs":true"#),
+        ] {
+            let p = chat(&format!(r#"{{"model":"m","messages":[],{given}}}"#));
+            assert_eq!(p.body_for("m", true), format!(r#"{{"model":"m","messages":[],{sent}}}"#));
+        }
+        for (given, sent) in [
+            ("null", r#"{"include_usage":true}"#),
+            ("{ }", r#"{"include_usage":true}"#),
+            (r#"{"a":1}"#, r#"{"include_usage":true,"a":1}"#),
+            (r#"{"include_usage": false}"#, r#"{"include_usage": true}"#),
+            (r#"{"include_usage": true}"#, r#"{"include_usage": true}"#),
+        ] {
+            let p = chat(&format!(r#"{{"model":"m","stream":true,"stream_options":{given},"messages":[]}}"#));
+            let want = format!(r#"{{"model":"m","stream":true,"stream_options":{sent},"messages":[]}}"#);
+            assert_eq!(p.body_for("m", false), want);
+        }
+    }
+
+    #[test]
+    fn keys_see_what_matters_and_nothing_else() {
+        let one = chat(r#"{"model":"m","messages":[{"role":"user","content":"é"}],"stream":true,"user":"u"}"#);
+        let same = chat(r#"{"messages":[{"content":"\u00e9","role":"user"}],"model":"m"}"#);
+        let warmer = chat(r#"{"model":"m","temperature":0.5,"messages":[{"role":"user","content":"é"}]}"#);
+        assert_eq!(one.cache_key(), same.cache_key());
+        assert_ne!(one.cache_key(), warmer.cache_key());
+        assert_eq!(one.content_key(), warmer.content_key());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let why = |body: &'static str| Prompt::parse(Endpoint::Chat, body.into()).expect_err(body).to_string();
+        assert_eq!(why(r#"{"messages":[]}"#), "you must provide a model parameter");
+        assert_eq!(why(r#"{"model":"m"}"#), "you must provide a messages parameter");
+        assert!(why("{").contains("EOF while parsing an object at line 1 column 1"));
+        assert!(why(r#"{"model":"m","messages":[],"messages":[]}"#).contains("duplicate field `messages`"));
+    }
+
+    #[test]
+    fn texts_of_messages_parts_and_legacy_prompts() {
+        let p = chat(r#"{"model":"m","messages":[{"content":"a"},{"content":[{"type":"text","text":"b"}]},{}]}"#);
+        assert_eq!(p.texts(), ["a", "b"]);
+        let legacy = Prompt::parse(Endpoint::Completions, r#"{"model":"m","prompt":["x","y"]}"#.into()).expect("legacy");
+        assert_eq!(legacy.texts(), ["x", "y"]);
+    }
+}

@@ -1,0 +1,138 @@
+//! Exchange files, read line by line.
+//!
+//! Invariant: a broken line is named by file and line; it is passed over only
+//! where the caller says so, and then it is counted.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+use crate::exchange::{Exchange, NotAnExchange};
+
+/// The longest line that is read, in bytes.
+const MAX_LINE: u64 = 64 << 20;
+
+/// Why exchanges could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotRead {
+    /// A file or folder.
+    #[error("cannot read {path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder without any.
+    #[error("there is no .jsonl file in {0}")]
+    Empty(String),
+    /// A line that is no exchange.
+    #[error("{path}:{line}: {why}")]
+    Line {
+        /// The file.
+        path: String,
+        /// The line, the first one being 1.
+        line: u64,
+        /// What is wrong with it.
+        why: NotAnExchange,
+    },
+    /// A line longer than is read.
+    #[error("{path}:{line}: longer than {MAX_LINE} bytes")]
+    TooLong {
+        /// The file.
+        path: String,
+        /// The line.
+        line: u64,
+    },
+}
+
+impl CannotRead {
+    /// Whether the fault is one line's, so that the next can be read.
+    #[must_use]
+    pub fn is_one_line(&self) -> bool {
+        matches!(self, Self::Line { .. })
+    }
+}
+
+/// The files meant by `paths`: `-` is standard input, a folder stands for its
+/// `.jsonl` files in order of name.
+///
+/// # Errors
+/// When a folder cannot be read or holds none.
+pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CannotRead> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let failed = |source| CannotRead::File { path: path.display().to_string(), source };
+        let entries = std::fs::read_dir(path).map_err(failed)?;
+        let entries = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let mut found: Vec<PathBuf> = entries.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+        if found.is_empty() {
+            return Err(CannotRead::Empty(path.display().to_string()));
+        }
+        found.sort();
+        files.append(&mut found);
+    }
+    Ok(files)
+}
+
+/// Exchanges of one file in order; empty lines are passed over.
+pub struct Lines {
+    name: String,
+    reader: Box<dyn BufRead + Send>,
+    line: u64,
+    /// Bytes read so far.
+    pub read: u64,
+}
+
+impl Lines {
+    /// Opens a file; `-` is standard input.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, CannotRead> {
+        let name = path.display().to_string();
+        if name == "-" {
+            return Ok(Self::of("standard input", Box::new(BufReader::with_capacity(1 << 20, std::io::stdin()))));
+        }
+        let file = File::open(path).map_err(|source| CannotRead::File { path: name.clone(), source })?;
+        Ok(Self::of(&name, Box::new(BufReader::with_capacity(1 << 20, file))))
+    }
+
+    /// Reads from text in memory, called `name`.
+    #[must_use]
+    pub fn of(name: &str, reader: Box<dyn BufRead + Send>) -> Self {
+        Self { name: name.to_owned(), reader, line: 0, read: 0 }
+    }
+}
+
+impl Iterator for Lines {
+    type Item = Result<Exchange, CannotRead>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let mut text = Vec::new();
+            let taken = (&mut self.reader).take(MAX_LINE).read_until(b'\n', &mut text);
+            let (path, line) = (self.name.clone(), self.line + 1);
+            match taken {
+                Ok(0) => return None,
+                Ok(n) if n as u64 == MAX_LINE && text.last() != Some(&b'\n') => return Some(Err(CannotRead::TooLong { path, line })),
+                Ok(n) => self.read += n as u64,
+                Err(source) => return Some(Err(CannotRead::File { path, source })),
+            }
+            self.line = line;
+            while text.last().is_some_and(u8::is_ascii_whitespace) {
+                text.pop();
+            }
+            if text.is_empty() {
+                continue;
+            }
+            return Some(Exchange::parse(&Bytes::from(text)).map_err(|why| CannotRead::Line { path, line, why }));
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The cascade over recorded exchanges, in simulated time.
+//!
+//! Invariant: the same engine as while serving; only what finally answers and
+//! the clock are others. Two runs over the same lines are the same.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+
+use crate::cascade::Cascade;
+use crate::clock::{Clock, ManualClock};
+use crate::exchange::Exchange;
+use crate::policy::Policy;
+use crate::trace::Trace;
+use crate::upstream::{Recorded, layered};
+
+/// Most prompts in flight at once; a prompt that arrives past that waits, as
+/// it would in a client's queue. Bounds memory.
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// A prompt that has been replayed.
+#[derive(Clone, Debug)]
+pub struct Replayed {
+    /// Its place among all that were pushed, from 0.
+    pub number: u64,
+    /// What was recorded.
+    pub exchange: Arc<Exchange>,
+    /// What happened under the policy.
+    pub trace: Trace,
+}
+
+/// One policy run over exchanges.
+pub struct Replay {
+    policy: Arc<Policy>,
+    clock: ManualClock,
+    recorded: Recorded<ManualClock>,
+    start: Box<dyn Fn(u64, Arc<Exchange>) -> BoxFuture<'static, Replayed> + Send>,
+    running: FuturesUnordered<BoxFuture<'static, Replayed>>,
+    woken: Arc<Woken>,
+    pushed: u64,
+    file_began: Duration,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Replay {
+    /// Nothing pushed yet.
+    #[must_use]
+    pub fn new(policy: Arc<Policy>) -> Self {
+        let clock = ManualClock::default();
+        let recorded = Recorded::new(clock.clone());
+        let upstream = layered(recorded.clone(), &policy, clock.clone()).evicting_at_once();
+        let cascade = Arc::new(Cascade::new(policy.clone(), upstream, clock.clone()));
+        let start = move |number, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {
+            let cascade = cascade.clone();
+            Box::pin(async move {
+                let ladder = cascade.policy.ladder_for_recorded(&exchange.prompt);
+                let trace = cascade.run(&ladder, &exchange.prompt).await.trace;
+                Replayed { number, exchange, trace }
+            })
+        };
+        Self {
+            policy,
+            clock,
+            recorded,
+            start: Box::new(start),
+            running: FuturesUnordered::new(),
+            woken: Arc::default(),
+            pushed: 0,
+            file_began: Duration::ZERO,
+        }
+    }
+
+    /// The policy that is run.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Begins another file: what is in flight is finished first, and arrival
+    /// times count from now.
+    pub fn begin_file(&mut self, done: &mut Vec<Replayed>) {
+        self.finish(done);
+        self.file_began = self.clock.now();
+    }
+
+    /// Takes the next exchange in at its time of arrival; one without arrives
+    /// when the one before is answered. What is answered by then goes to
+    /// `done`.
+    pub fn push(&mut self, exchange: Arc<Exchange>, done: &mut Vec<Replayed>) {
+        match exchange.arrived_ms {
+            Some(ms) => {
+                let arrival = self.file_began + Duration::from_secs_f64(ms / 1000.0);
+                while self.clock.next_due().is_some_and(|due| due <= arrival) {
+                    self.advance(done);
+                }
+                self.clock.advance_to(arrival);
+                while self.running.len() >= MAX_IN_FLIGHT {
+                    self.advance(done);
+                }
+            }
+            None => self.finish(done),
+        }
+        self.recorded.hold(&exchange);
+        self.running.push((self.start)(self.pushed, exchange));
+        self.pushed += 1;
+        self.run_ready(done);
+    }
+
+    /// Runs until nothing is in flight.
+    pub fn finish(&mut self, done: &mut Vec<Replayed>) {
+        while !self.running.is_empty() {
+            self.advance(done);
+        }
+    }
+
+    /// Runs what is ready, else moves time on to whoever is due next.
+    fn advance(&mut self, done: &mut Vec<Replayed>) {
+        let before = done.len();
+        self.run_ready(done);
+        if done.len() == before && !self.running.is_empty() {
+            let due = self.clock.next_due().unwrap_or_else(|| {
+                unreachable!("a replayed prompt waits for nothing but time, and nothing is due")
+            });
+            self.clock.advance_to(due);
+            self.run_ready(done);
+        }
+    }
+
+    fn run_ready(&mut self, done: &mut Vec<Replayed>) {
+        let waker = Waker::from(self.woken.clone());
+        loop {
+            self.woken.0.store(false, Ordering::Release);
+            match Pin::new(&mut self.running).poll_next(&mut Context::from_waker(&waker)) {
+                Poll::Ready(Some(replayed)) => {
+                    self.recorded.release(&replayed.exchange);
+                    done.push(replayed);
+                }
+                Poll::Ready(None) => return,
+                Poll::Pending if self.woken.0.load(Ordering::Acquire) => {}
+                Poll::Pending => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! How two policies differ, prompt by prompt.
+
+use serde::Serialize;
+
+use super::{Condition, Report};
+use crate::policy::Policy;
+use crate::trace::Trace;
+
+/// A prompt that two policies treat differently.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// The exchange's id.
+    pub id: String,
+    /// The tier served by the policy compared against; none: unanswered.
+    pub from: Option<String>,
+    /// The tier served by the policy.
+    pub to: Option<String>,
+    /// What it costs more, in dollars; none where unknown.
+    pub cost_usd: Option<f64>,
+    /// How much better its label is; none where unknown.
+    pub quality: Option<f64>,
+}
+
+/// Gathers changes; keeps the first few, counts all.
+#[derive(Debug, Default)]
+pub struct Differences {
+    compared: u64,
+    other_tier: u64,
+    better: u64,
+    worse: u64,
+    cheaper: u64,
+    dearer: u64,
+    kept: Vec<Change>,
+    keep: usize,
+    not_kept: u64,
+}
+
+/// The two reports side by side and the changes between them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The report on the policy.
+    pub report: Report,
+    /// The report on the policy it is compared against.
+    pub against: Report,
+    /// Prompts compared.
+    pub compared: u64,
+    /// Prompts served by another tier.
+    pub other_tier: u64,
+    /// Prompts whose served label is higher.
+    pub better: u64,
+    /// Prompts whose served label is lower.
+    pub worse: u64,
+    /// Prompts that cost less.
+    pub cheaper: u64,
+    /// Prompts that cost more.
+    pub dearer: u64,
+    /// The prompts that change tier, cost or quality, as many as were asked for.
+    pub changes: Vec<Change>,
+    /// Changed prompts not listed.
+    pub changes_not_listed: u64,
+}
+
+impl Differences {
+    /// Keeps the first `keep` changes.
+    #[must_use]
+    pub fn keeping(keep: usize) -> Self {
+        Self { keep, ..Self::default() }
+    }
+
+    /// Adds a prompt's traces: under the policy, and under the one it is
+    /// compared against.
+    pub fn add(&mut self, id: &str, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
+        let tier = |(policy, trace): (&Policy, &Trace)| Some(policy.tiers[trace.served()?.tier].name.clone());
+        let label = |trace: &Trace| match trace.served() {
+            Some(attempt) => attempt.quality,
+            None => Some(0.0),
+        };
+        let cost_usd = policy.1.cost().usd.zip(against.1.cost().usd).map(|(now, then)| (now - then).dollars());
+        let is_answered = policy.1.served.is_some() || against.1.served.is_some();
+        let quality = label(policy.1).zip(label(against.1)).map(|(now, then)| now - then).filter(|_| is_answered);
+        let change = Change { id: id.to_owned(), from: tier(against), to: tier(policy), cost_usd, quality };
+        self.compared += 1;
+        self.other_tier += u64::from(change.from != change.to);
+        self.better += u64::from(quality.is_some_and(|q| q > 0.0));
+        self.worse += u64::from(quality.is_some_and(|q| q < 0.0));
+        self.cheaper += u64::from(cost_usd.is_some_and(|c| c < 0.0));
+        self.dearer += u64::from(cost_usd.is_some_and(|c| c > 0.0));
+        let differs = |delta: Option<f64>| delta.is_some_and(|d| d != 0.0);
+        if change.from != change.to || differs(cost_usd) || differs(quality) {
+            self.kept_or_counted(change);
+        }
+    }
+
+    fn kept_or_counted(&mut self, change: Change) {
+        if self.kept.len() < self.keep {
+            self.kept.push(change);
+        } else {
+            self.not_kept += 1;
+        }
+    }
+
+    /// Both reports and what differs.
+    #[must_use]
+    pub fn comparison(self, report: Report, against: Report) -> Comparison {
+        let mut changes = self.kept;
+        changes.sort_by(|a, b| a.id.cmp(&b.id));
+        Comparison {
+            report,
+            against,
+            compared: self.compared,
+            other_tier: self.other_tier,
+            better: self.better,
+            worse: self.worse,
+            cheaper: self.cheaper,
+            dearer: self.dearer,
+            changes,
+            changes_not_listed: self.not_kept,
+        }
+    }
+}
+
+impl Comparison {
+    /// Whether a condition on the difference holds.
+    ///
+    /// # Errors
+    /// When the metric is unknown under either policy.
+    pub fn holds(&self, condition: &Condition) -> Result<bool, String> {
+        condition.holds(&self.report, Some(&self.against))
+    }
+}

@@ -1,0 +1,230 @@
+//! Adds traces up to a report, in memory that does not grow with their number.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+
+use super::{CostReport, LatencyReport, QualityReport, Report, TierReport};
+use crate::exchange::Exchange;
+use crate::policy::{Policy, Tier};
+use crate::price::{Cost, Usd};
+use crate::tokens;
+use crate::trace::{CacheUse, Failure, Outcome, Trace, Why};
+
+/// Sums over the traces of one policy.
+#[derive(Debug)]
+pub struct Tally {
+    prompts: u64,
+    unanswered: u64,
+    escalated: u64,
+    priced: u64,
+    estimated: u64,
+    cost: Usd,
+    baseline: Usd,
+    quality: Labels,
+    baseline_quality: Labels,
+    /// Microseconds, three digits.
+    latency: Option<Histogram<u64>>,
+    tiers: Vec<TierTally>,
+}
+
+#[derive(Debug, Default)]
+struct TierTally {
+    asked: u64,
+    accepted: u64,
+    escalated_by: BTreeMap<String, u64>,
+    limited: u64,
+    failed: BTreeMap<String, u64>,
+    cache_hits: u64,
+    coalesced: u64,
+    cost: Usd,
+    alone_quality: Labels,
+    alone_cost: Usd,
+    alone_priced: u64,
+}
+
+/// A sum of labels, in billionths so that it does not depend on order.
+#[derive(Clone, Copy, Debug, Default)]
+struct Labels {
+    sum: i128,
+    count: u64,
+}
+
+impl Labels {
+    const UNIT: f64 = 1e9;
+
+    fn add(&mut self, label: Option<f64>) {
+        if let Some(label) = label {
+            #[expect(clippy::cast_possible_truncation, reason = "labels are in 0..=1")]
+            let billionths = (label * Self::UNIT).round() as i128;
+            self.sum += billionths;
+            self.count += 1;
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a mean is shown to a few digits")]
+    fn mean(self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum as f64 / Self::UNIT / self.count as f64)
+    }
+}
+
+impl Tally {
+    /// Nothing yet, for this many tiers.
+    #[must_use]
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            prompts: 0,
+            unanswered: 0,
+            escalated: 0,
+            priced: 0,
+            estimated: 0,
+            cost: Usd::ZERO,
+            baseline: Usd::ZERO,
+            quality: Labels::default(),
+            baseline_quality: Labels::default(),
+            latency: Histogram::new(3).ok(),
+            tiers: policy.tiers.iter().map(|_| TierTally::default()).collect(),
+        }
+    }
+
+    /// Adds one prompt.
+    pub fn add(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
+        self.prompts += 1;
+        self.unanswered += u64::from(trace.served.is_none());
+        self.escalated += u64::from(trace.attempts.len() > 1);
+        for attempt in &trace.attempts {
+            self.tiers[attempt.tier].add(attempt);
+        }
+        let mut baseline = Cost::UNKNOWN;
+        for tier in &policy.tiers {
+            let alone = alone_cost(exchange, tier, trace);
+            let tally = &mut self.tiers[tier.index];
+            tally.alone_quality.add(label(exchange, tier));
+            if let Some(usd) = alone.usd {
+                tally.alone_cost = tally.alone_cost + usd;
+                tally.alone_priced += 1;
+            }
+            if tier.index == policy.top().index {
+                baseline = alone;
+            }
+        }
+        let cost = trace.cost();
+        if let (Some(spent), Some(alone)) = (cost.usd, baseline.usd) {
+            self.priced += 1;
+            self.estimated += u64::from(cost.estimated || baseline.estimated);
+            self.cost = self.cost + spent;
+            self.baseline = self.baseline + alone;
+        }
+        self.add_quality(policy, exchange, trace);
+        if let (Some(latency), true) = (&mut self.latency, trace.attempts.iter().all(|a| a.is_timed)) {
+            latency.saturating_record(u64::try_from(trace.elapsed.as_micros()).unwrap_or(u64::MAX).max(1));
+        }
+    }
+
+    fn add_quality(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
+        let top = label(exchange, policy.top());
+        let served = match trace.served() {
+            Some(attempt) => attempt.quality,
+            None => policy.tiers.iter().any(|t| label(exchange, t).is_some()).then_some(0.0),
+        };
+        self.quality.add(served);
+        if served.is_some() {
+            self.baseline_quality.add(top);
+        }
+    }
+
+    /// The report on what was added so far.
+    #[must_use]
+    pub fn report(&self, policy: &Policy) -> Report {
+        let savings = (self.baseline > Usd::ZERO).then(|| 1.0 - self.cost.dollars() / self.baseline.dollars());
+        let all = |labels: Labels| labels.mean().filter(|_| labels.count == self.quality.count);
+        Report {
+            policy: policy.name.clone(),
+            digest: policy.digest.clone(),
+            prompts: self.prompts,
+            unanswered: self.unanswered,
+            escalated: self.escalated,
+            cost: CostReport {
+                prompts: self.priced,
+                unpriced: self.prompts - self.priced,
+                estimated: self.estimated,
+                usd: self.cost.dollars(),
+                baseline_usd: self.baseline.dollars(),
+                savings,
+            },
+            quality: self.quality.mean().map(|mean| QualityReport {
+                prompts: self.quality.count,
+                mean,
+                baseline: all(self.baseline_quality),
+            }),
+            latency: self.latency.as_ref().filter(|l| !l.is_empty()).map(latency_report),
+            tiers: policy.tiers.iter().map(|tier| self.tiers[tier.index].report(tier, self.prompts)).collect(),
+        }
+    }
+}
+
+impl TierTally {
+    fn add(&mut self, attempt: &crate::trace::Attempt) {
+        self.asked += 1;
+        self.cache_hits += u64::from(attempt.cache == CacheUse::Hit);
+        self.coalesced += u64::from(attempt.cache == CacheUse::Coalesced);
+        self.cost = self.cost + attempt.cost.usd.unwrap_or(Usd::ZERO);
+        match &attempt.outcome {
+            Outcome::Answered { verdict, .. } if verdict.is_accepted => self.accepted += 1,
+            Outcome::Answered { verdict, .. } => {
+                let by = match verdict.why {
+                    Why::Gate(gate) => gate,
+                    Why::Score { .. } => "score",
+                    Why::Unscored | Why::LastTier => "unscored",
+                };
+                *self.escalated_by.entry(by.to_owned()).or_default() += 1;
+            }
+            Outcome::Flowing => self.accepted += 1,
+            Outcome::Failed(Failure::Limited { .. }) => self.limited += 1,
+            Outcome::Failed(failure) => *self.failed.entry(failure.word().to_owned()).or_default() += 1,
+        }
+    }
+
+    fn report(&self, tier: &Tier, prompts: u64) -> TierReport {
+        TierReport {
+            tier: tier.name.clone(),
+            asked: self.asked,
+            accepted: self.accepted,
+            escalated: self.escalated_by.values().sum(),
+            escalated_by: self.escalated_by.clone(),
+            limited: self.limited,
+            failed: self.failed.clone(),
+            cache_hits: self.cache_hits,
+            coalesced: self.coalesced,
+            usd: self.cost.dollars(),
+            alone_quality: self.alone_quality.mean(),
+            alone_labelled: self.alone_quality.count,
+            alone_usd: (self.alone_priced == prompts && prompts > 0).then(|| self.alone_cost.dollars()),
+        }
+    }
+}
+
+/// The label of what a tier was recorded to say.
+fn label(exchange: &Exchange, tier: &Tier) -> Option<f64> {
+    exchange.answer_of(tier)?.quality
+}
+
+/// What asking `tier` alone costs: as the trace has it, else by what was recorded.
+fn alone_cost(exchange: &Exchange, tier: &Tier, trace: &Trace) -> Cost {
+    let asked = trace.attempts.iter().find(|a| a.tier == tier.index && !a.cache.is_free());
+    if let Some(attempt) = asked.filter(|a| matches!(a.outcome, Outcome::Answered { .. })) {
+        return attempt.cost;
+    }
+    let Some(recorded) = exchange.answer_of(tier) else { return Cost::UNKNOWN };
+    match recorded.answer() {
+        Ok(answer) => Cost::of(tier.price.as_ref(), recorded.cost, || tokens::count(&exchange.prompt, &answer)),
+        // It failed then, and failures are not billed.
+        Err(_) => Cost::FREE,
+    }
+}
+
+fn latency_report(latency: &Histogram<u64>) -> LatencyReport {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are kept")]
+    let ms = |quantile: f64| latency.value_at_quantile(quantile) as f64 / 1000.0;
+    LatencyReport { prompts: latency.len(), p50_ms: ms(0.50), p95_ms: ms(0.95), p99_ms: ms(0.99) }
+}

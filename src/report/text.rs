@@ -1,0 +1,138 @@
+//! Reports as text for people.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{Change, Comparison, Report, TierReport};
+
+/// A report as a table and a few lines.
+#[must_use]
+pub fn report_text(report: &Report) -> String {
+    let mut out = format!("policy {} ({}), {}\n\n", report.policy, report.digest, counted(report.prompts, "prompt"));
+    out.push_str(&tier_table(&report.tiers));
+    out.push('\n');
+    let cost = &report.cost;
+    if cost.prompts == 0 {
+        out.push_str("cost      unknown: no prompt has a price for what was asked and for the last tier\n");
+    } else {
+        let saved = cost.savings.map_or("savings n/a".to_owned(), |s| format!("saved {}", percent(s)));
+        let _ = writeln!(out, "cost      ${} against ${} for {} alone: {saved}", dollars(cost.usd), dollars(cost.baseline_usd), top(report));
+        if cost.estimated > 0 {
+            let _ = writeln!(out, "          {} estimated: no usage was recorded, so tokens are text bytes / 4", counted(cost.estimated, "cost"));
+        }
+        if cost.unpriced > 0 {
+            let _ = writeln!(out, "          {} left out: a price or an answer is missing", counted(cost.unpriced, "prompt"));
+        }
+    }
+    match &report.quality {
+        Some(quality) => {
+            let baseline = quality.baseline.map_or("n/a".to_owned(), |b| format!("{b:.4}"));
+            let _ = writeln!(out, "quality   {:.4} against {baseline} for {} alone, {}", quality.mean, top(report), counted(quality.prompts, "label"));
+        }
+        None => out.push_str("quality   unknown: no served answer has a label\n"),
+    }
+    match &report.latency {
+        Some(l) => {
+            let _ = writeln!(out, "latency   p50 {} ms, p95 {} ms, p99 {} ms, {}", ms(l.p50_ms), ms(l.p95_ms), ms(l.p99_ms), counted(l.prompts, "prompt"));
+        }
+        None => out.push_str("latency   unknown: no exchange says how long answers took\n"),
+    }
+    if report.unanswered > 0 {
+        let _ = writeln!(out, "unanswered {}: every tier of the ladder failed", counted(report.unanswered, "prompt"));
+    }
+    out
+}
+
+fn top(report: &Report) -> &str {
+    report.tiers.last().map_or("the last tier", |t| &t.tier)
+}
+
+fn tier_table(tiers: &[TierReport]) -> String {
+    let header = ["tier", "asked", "accepted", "escalated", "limited", "failed", "cache hits", "cost $", "alone: quality", "cost $"];
+    let rows = tiers.iter().map(|t| {
+        vec![
+            t.tier.clone(),
+            t.asked.to_string(),
+            t.accepted.to_string(),
+            t.escalated.to_string(),
+            t.limited.to_string(),
+            t.failed.values().sum::<u64>().to_string(),
+            (t.cache_hits + t.coalesced).to_string(),
+            dollars(t.usd),
+            t.alone_quality.map_or("n/a".to_owned(), |q| format!("{q:.4}")),
+            t.alone_usd.map_or("n/a".to_owned(), dollars),
+        ]
+    });
+    let mut out = table(&header, rows.collect());
+    let reasons = |t: &TierReport| t.escalated_by.iter().map(|(by, n)| format!("{by} {n}")).collect::<Vec<_>>().join(", ");
+    let failures = |t: &TierReport| t.failed.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
+    for tier in tiers {
+        if !tier.escalated_by.is_empty() {
+            let _ = writeln!(out, "{} escalated by: {}", tier.tier, reasons(tier));
+        }
+        if !tier.failed.is_empty() {
+            let _ = writeln!(out, "{} failed by: {}", tier.tier, failures(tier));
+        }
+    }
+    out
+}
+
+fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if at > 0 {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().fold(String::new(), |out, line| out + line.trim_end() + "\n")
+}
+
+/// Both reports and what differs.
+#[must_use]
+pub fn comparison_text(comparison: &Comparison) -> String {
+    let mut out = report_text(&comparison.report);
+    let _ = writeln!(out, "\nagainst {}\n", report_text(&comparison.against).trim_start_matches("policy "));
+    let c = comparison;
+    let _ = writeln!(
+        out,
+        "of {}: {} by another tier, {} cheaper, {} dearer, {} better, {} worse",
+        counted(c.compared, "prompt"), c.other_tier, c.cheaper, c.dearer, c.better, c.worse
+    );
+    if !c.changes.is_empty() {
+        let row = |change: &Change| {
+            let tier = |t: &Option<String>| t.clone().unwrap_or("-".to_owned());
+            let signed = |v: Option<f64>, digits: usize| v.map_or("n/a".to_owned(), |v| format!("{v:+.digits$}"));
+            vec![change.id.clone(), tier(&change.from), tier(&change.to), signed(change.cost_usd, 9), signed(change.quality, 2)]
+        };
+        let rows = c.changes.iter().map(row).collect();
+        let _ = write!(out, "\n{}", table(&["prompt", "was", "is", "cost $", "quality"], rows));
+    }
+    if c.changes_not_listed > 0 {
+        let _ = writeln!(out, "and {} more (--changes N lists more)", c.changes_not_listed);
+    }
+    out
+}
+
+fn counted(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+fn ms(value: f64) -> String {
+    format!("{value:.1}")
+}
+
+/// Dollars with enough digits for small sums, and no more than a cent's for large ones.
+fn dollars(usd: f64) -> String {
+    match usd.abs() {
+        a if a == 0.0 || a >= 100.0 => format!("{usd:.2}"),
+        a if a >= 1.0 => format!("{usd:.4}"),
+        _ => format!("{usd:.6}"),
+    }
+}

@@ -1,0 +1,193 @@
+//! Gates: hard yes/no checks that come before any score.
+//!
+//! Invariant: every choice of an answer must pass, since a client gets them all.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::{Evidence, agreement};
+use crate::answer::Choice;
+
+/// A hard check.
+#[derive(Clone, Debug)]
+pub enum Gate {
+    /// The model came to an end: neither cut by a token limit nor filtered.
+    Complete,
+    /// There is text other than white space, or a tool call.
+    NotEmpty,
+    /// The model did not decline.
+    NotRefusal,
+    /// No phrase is repeated over and over.
+    NoRepetition,
+    /// The text is JSON, a code fence around it allowed. Tool calls pass.
+    Json,
+    /// The text matches. Tool calls pass.
+    Matches(Pattern),
+    /// The text has a fitting length. Tool calls pass.
+    Length(Length),
+}
+
+/// A compiled pattern and how it was written.
+#[derive(Clone, Debug)]
+pub struct Pattern(pub Regex);
+
+/// Bounds of a text's length in characters, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// At least so many.
+    pub min_chars: usize,
+    /// At most so many.
+    pub max_chars: usize,
+}
+
+impl Gate {
+    /// The name in YAML, headers and reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::NotEmpty => "not_empty",
+            Self::NotRefusal => "not_refusal",
+            Self::NoRepetition => "no_repetition",
+            Self::Json => "json",
+            Self::Matches(_) => "matches",
+            Self::Length(_) => "length",
+        }
+    }
+
+    /// Whether every choice of the answer passes.
+    #[must_use]
+    pub fn passes(&self, evidence: &Evidence<'_>) -> bool {
+        evidence.answer.choices.iter().all(|choice| self.passes_choice(choice))
+    }
+
+    fn passes_choice(&self, choice: &Choice) -> bool {
+        let is_call = !choice.tool_calls.is_empty();
+        match self {
+            Self::Complete => matches!(
+                choice.finish_reason.as_deref(),
+                Some("stop" | "tool_calls" | "function_call" | "eos" | "end_turn")
+            ),
+            Self::NotEmpty => is_call || !choice.text.trim().is_empty(),
+            Self::NotRefusal => choice.refusal.is_empty() && !is_refusal(&choice.text),
+            Self::NoRepetition => !is_looping(&choice.text),
+            Self::Json => is_call || serde_json::from_str::<serde::de::IgnoredAny>(agreement::unfenced(&choice.text)).is_ok(),
+            Self::Matches(pattern) => is_call || pattern.0.is_match(&choice.text),
+            Self::Length(length) => {
+                is_call || (length.min_chars..=length.max_chars).contains(&choice.text.chars().count())
+            }
+        }
+    }
+}
+
+/// Whether a text opens by declining. Only the opening counts: a long answer
+/// may well hold the words further on.
+fn is_refusal(text: &str) -> bool {
+    const OPENING_CHARS: usize = 200;
+    static DECLINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r"(?xi)
+            ^\W* (?: (?:i['’]?m|i\ am)\ (?:very\ |so\ |really\ )?sorry[,.]?\ (?:but\ )?(?:i\b|as\b|that|this|we\b)
+                   | sorry[,.]?\ (?:but\ )?(?:i|as|we|that|this)\b
+                   | i\ apologi[sz]e,?\ but
+                   | as\ an?\ (?:ai|artificial|large)\b
+                   | (?:unfortunately,?\ )?i\ (?:can(?:not|['’]t)|am\ (?:not\ able|unable)|['’]m\ (?:not\ able|unable)|won['’]t)\ (?:to\ )?
+                     (?:help|assist|provide|answer|comply|fulfil|fulfill|do\ that|generate|create|engage|discuss|share|write|give|complete|support)
+                   | i['’]m\ (?:not\ able|unable)\ to\b
+                   | i\ must\ decline )",
+        )
+        .ok()
+    });
+    let end = text.char_indices().nth(OPENING_CHARS).map_or(text.len(), |(at, _)| at);
+    DECLINES.as_ref().is_some_and(|r| r.is_match(&text[..end]))
+}
+
+/// Whether the text ends in a loop: one phrase of up to [`MAX_PERIOD`] words,
+/// over and over, filling at least [`LOOP_WORDS`] words and four rounds.
+fn is_looping(text: &str) -> bool {
+    const MAX_PERIOD: usize = 40;
+    const LOOP_WORDS: usize = 20;
+    const TAIL_WORDS: usize = MAX_PERIOD * 4 + 1;
+    let mut tail: Vec<&str> = text.split_whitespace().rev().take(TAIL_WORDS).collect();
+    // The last word may be cut in two by a token limit.
+    if tail.len() > 1 {
+        tail.remove(0);
+    }
+    (1..=MAX_PERIOD).any(|period| {
+        let needed = (period * 4).max(LOOP_WORDS);
+        tail.len() >= needed
+            && (period..needed).all(|at| tail[at] == tail[at - period])
+            // A table's dashes or a row of numbers alike is no loop of words.
+            && tail[..period].iter().any(|word| word.chars().any(char::is_alphabetic))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(text: &str, finish: &str) -> Choice {
+        Choice { text: text.into(), finish_reason: Some(finish.into()), ..Choice::default() }
+    }
+
+    #[test]
+    fn each_gate_says_yes_and_no() {
+        let pattern = || Gate::Matches(Pattern(Regex::new("(?m)^Answer:").expect("a pattern")));
+        let length = || Gate::Length(Length { min_chars: 2, max_chars: 3 });
+        for (gate, good, bad) in [
+            (Gate::Complete, said("x", "stop"), said("x", "length")),
+            (Gate::Complete, said("x", "tool_calls"), said("x", "content_filter")),
+            (Gate::NotEmpty, said("x", "stop"), said(" \n", "stop")),
+            (Gate::Json, said("```json\n{\"a\":1}\n```", "stop"), said("{\"a\":1", "stop")),
+            (pattern(), said("so\nAnswer: 3", "stop"), said("3", "stop")),
+            (length(), said("äöü", "stop"), said("abcd", "stop")),
+        ] {
+            assert!(gate.passes_choice(&good), "{gate:?} passes {good:?}");
+            assert!(!gate.passes_choice(&bad), "{gate:?} stops {bad:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_known_by_their_opening() {
+        for text in [
+            "I'm sorry, but I can't help with that.",
+            "I’m sorry, I cannot assist with this request.",
+            "Sorry, I can't do that.",
+            "As an AI language model, I do not have opinions.",
+            "I cannot provide medical advice.",
+            "Unfortunately, I am unable to help with that.",
+            "I must decline.",
+        ] {
+            assert!(is_refusal(text), "{text}");
+        }
+        for text in [
+            "Sorry Sight is a fine book.",
+            "I can help with that: ...",
+            "The letter said: I'm sorry, but I can't help with that.",
+            "I cannot overstate how good this is.",
+            "I'm sorry to hear that. Here is what to do.",
+        ] {
+            assert!(!is_refusal(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn loops_are_found_and_lists_are_not() {
+        assert!(is_looping(&"the cat sat on the mat and ".repeat(8)));
+        assert!(is_looping(&format!("First a start. {} no", "no ".repeat(30))));
+        assert!(is_looping(&format!("{}and so on and o", "and so on ".repeat(20))), "cut in the middle of a word");
+        assert!(!is_looping(&"- - - ".repeat(30)));
+        assert!(!is_looping("very very very good"));
+        let list: String = (0..60).map(|n| format!("Step {n}: stir the pot. ")).collect();
+        assert!(!is_looping(&list));
+    }
+
+    #[test]
+    fn a_tool_call_needs_no_text() {
+        let call = Choice { tool_calls: vec![crate::answer::ToolCall::default()], ..said("", "tool_calls") };
+        for gate in [Gate::NotEmpty, Gate::Json, Gate::Length(Length { min_chars: 1, max_chars: 9 })] {
+            assert!(gate.passes_choice(&call), "{gate:?}");
+        }
+    }
+}

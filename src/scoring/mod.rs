@@ -1,0 +1,130 @@
+//! How good an answer is: gates first, then one score in 0..=1.
+//!
+//! Invariant: pure. A scorer sees the prompt, the answer and what smaller
+//! tiers said; never a label, a price or the clock.
+
+mod agreement;
+mod confidence;
+mod gates;
+
+use std::fmt;
+
+use crate::answer::Answer;
+use crate::prompt::Prompt;
+
+pub use agreement::normalised;
+pub use confidence::Pool;
+pub use gates::{Gate, Length, Pattern};
+
+/// Estimated probability, 0..=1, that an answer is good enough. As long as no
+/// calibration stands behind it, it is uncalibrated: an order, not a chance.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Score(f64);
+
+impl Score {
+    /// None unless `value` is in 0..=1.
+    #[must_use]
+    pub fn new(value: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&value).then_some(Self(value))
+    }
+
+    /// The value, 0..=1.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        self.0
+    }
+}
+
+/// Two digits, never rounded up: 0.7199 must not read as having reached 0.72.
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The small term keeps 0.29, stored as 0.28999..., from reading 0.28.
+        write!(f, "{:.2}", (self.0 * 100.0 + 1e-9).floor() / 100.0)
+    }
+}
+
+/// All that a scorer may look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// What was asked.
+    pub prompt: &'a Prompt,
+    /// The answer to be scored.
+    pub answer: &'a Answer,
+    /// What smaller tiers answered to the same prompt, smallest first.
+    pub smaller: &'a [&'a Answer],
+}
+
+/// A way to score an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scorer {
+    /// From the answer's token logprobs.
+    Confidence(Pool),
+    /// The share of smaller tiers that gave the same answer.
+    Agreement,
+}
+
+impl Scorer {
+    /// The name in YAML, headers and reports.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Confidence(_) => "confidence",
+            Self::Agreement => "agreement",
+        }
+    }
+
+    /// Whether the upstream must be asked for token logprobs.
+    #[must_use]
+    pub fn needs_logprobs(&self) -> bool {
+        matches!(self, Self::Confidence(_))
+    }
+
+    /// The score, or none where there is nothing to go by. With several
+    /// choices the worst one counts, since a client gets them all.
+    #[must_use]
+    pub fn score(&self, evidence: &Evidence<'_>) -> Option<Score> {
+        match self {
+            Self::Confidence(pool) => {
+                let each = evidence.answer.choices.iter().map(|c| pool.score(&c.logprobs));
+                each.reduce(|a, b| Some(if a? < b? { a? } else { b? }))?
+            }
+            Self::Agreement => agreement::score(evidence),
+        }
+    }
+}
+
+/// What gates and scorers make of one answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Grade {
+    /// A gate said no.
+    Gated(&'static str),
+    /// Every gate let it pass, and a scorer had something to go by.
+    Scored(Score, &'static str),
+    /// Every gate let it pass; no scorer is set, or none had anything to go by.
+    Unscored,
+}
+
+/// Grades an answer: every gate in order, then the first scorer that can say.
+#[must_use]
+pub fn grade(gates: &[Gate], scorers: &[Scorer], evidence: &Evidence<'_>) -> Grade {
+    if let Some(shut) = gates.iter().find(|gate| !gate.passes(evidence)) {
+        return Grade::Gated(shut.name());
+    }
+    let scored = scorers.iter().find_map(|s| Some(Grade::Scored(s.score(evidence)?, s.name())));
+    scored.unwrap_or(Grade::Unscored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_is_never_shown_as_higher_than_it_is() {
+        let shown = |v| Score::new(v).expect("in range").to_string();
+        assert_eq!(shown(0.7199), "0.71");
+        assert_eq!(shown(0.29), "0.29");
+        assert_eq!(shown(1.0), "1.00");
+        assert_eq!(Score::new(1.1), None);
+        assert_eq!(Score::new(f64::NAN), None);
+    }
+}

@@ -1,0 +1,220 @@
+//! A cache per tier, by moka: exact prompts, weighed in bytes, forgotten when
+//! their time is up, equal prompts in flight asked once.
+//!
+//! Invariant: it stores what a tier said, never what we thought of it, and
+//! never a failure. moka's own clock is not used: time is handed in.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use moka::future::Cache;
+use moka::policy::EvictionPolicy;
+
+use super::{Delivery, Flow, Reply, Said, Upstream};
+use crate::answer::Answer;
+use crate::clock::Clock;
+use crate::policy::{CacheRule, Policy, Tier};
+use crate::price::Usd;
+use crate::prompt::Prompt;
+use crate::trace::{CacheUse, Failure};
+
+/// Remembers what tiers said.
+#[derive(Debug)]
+pub struct Cached<U, C> {
+    inner: U,
+    clock: C,
+    tiers: Vec<Option<(CacheRule, Store)>>,
+    evicts_at_once: bool,
+}
+
+type Key = [u8; 32];
+type Store = Cache<Key, Entry, KeyIsHash>;
+
+#[derive(Clone, Debug)]
+struct Entry {
+    answer: Arc<Answer>,
+    stored_at: Duration,
+    recorded_cost: Option<Usd>,
+    quality: Option<f64>,
+    is_timed: bool,
+}
+
+impl<U, C: Clock> Cached<U, C> {
+    /// Wraps `inner` with the caches of `policy`.
+    pub fn new(inner: U, policy: &Policy, clock: C) -> Self {
+        let tiers = policy.tiers.iter().map(|tier| tier.cache.map(|rule| (rule, store(rule)))).collect();
+        Self { inner, clock, tiers, evicts_at_once: false }
+    }
+
+    /// Evicts with every insertion instead of when moka finds the time, so
+    /// that two replays evict the same.
+    #[must_use]
+    pub fn evicting_at_once(mut self) -> Self {
+        self.evicts_at_once = true;
+        self
+    }
+}
+
+fn store(rule: CacheRule) -> Store {
+    Cache::builder()
+        .max_capacity(rule.capacity)
+        .weigher(|_, entry: &Entry| u32::try_from(entry.answer.weight()).unwrap_or(u32::MAX))
+        // moka's other policy keeps statistics hashed with a random seed.
+        .eviction_policy(EvictionPolicy::lru())
+        .build_with_hasher(KeyIsHash)
+}
+
+impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
+    async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
+        let Some((rule, store)) = &self.tiers[tier.index] else {
+            return self.inner.ask(tier, prompt, delivery).await;
+        };
+        if prompt.temperature > 0.0 && !rule.sampled {
+            let mut reply = self.inner.ask(tier, prompt, delivery).await?;
+            reply.cache = CacheUse::Bypass;
+            return Ok(reply);
+        }
+        let key = key(tier, prompt);
+        match store.get(&key).await {
+            Some(entry) if self.clock.now() < entry.stored_at + rule.ttl => return Ok(entry.reply(CacheUse::Hit)),
+            Some(_) => store.invalidate(&key).await,
+            None => {}
+        }
+        if delivery == Delivery::Flow && prompt.stream {
+            return self.ask_flowing(store, key, tier, prompt).await;
+        }
+        let mut asked = false;
+        let entry = store.try_get_with(key, async {
+            asked = true;
+            let reply = self.inner.ask(tier, prompt, Delivery::Hold).await?;
+            let Said::Whole(answer) = reply.said else {
+                return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
+            };
+            Ok(Entry {
+                answer,
+                stored_at: self.clock.now(),
+                recorded_cost: reply.recorded_cost,
+                quality: reply.quality,
+                is_timed: reply.is_timed,
+            })
+        });
+        let entry = entry.await.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
+        if asked && self.evicts_at_once {
+            store.run_pending_tasks().await;
+        }
+        Ok(entry.reply(if asked { CacheUse::Miss } else { CacheUse::Coalesced }))
+    }
+}
+
+impl<U: Upstream, C: Clock> Cached<U, C> {
+    /// Lets frames flow by and remembers them once the answer is complete.
+    async fn ask_flowing(&self, store: &Store, key: Key, tier: &Tier, prompt: &Prompt) -> Result<Reply, Failure> {
+        let mut reply = self.inner.ask(tier, prompt, Delivery::Flow).await?;
+        reply.cache = CacheUse::Miss;
+        reply.said = match reply.said {
+            Said::Whole(answer) => {
+                let kept = Entry {
+                    answer: answer.clone(),
+                    stored_at: self.clock.now(),
+                    recorded_cost: reply.recorded_cost,
+                    quality: reply.quality,
+                    is_timed: reply.is_timed,
+                };
+                store.insert(key, kept).await;
+                Said::Whole(answer)
+            }
+            Said::Flow(flow) => {
+                let headers = flow.headers.clone();
+                let watch = Watch { flow, kept: Vec::new(), store: store.clone(), key, clock: self.clock.clone() };
+                Said::Flow(Flow { frames: Box::pin(stream::unfold(Some(watch), Watch::next)), headers })
+            }
+        };
+        Ok(reply)
+    }
+}
+
+impl Entry {
+    fn reply(self, cache: CacheUse) -> Reply {
+        Reply {
+            said: Said::Whole(self.answer),
+            cache,
+            recorded_cost: self.recorded_cost,
+            quality: self.quality,
+            is_timed: self.is_timed,
+        }
+    }
+}
+
+/// Frames on their way to a client, kept for the cache.
+struct Watch<C> {
+    flow: Flow,
+    kept: Vec<Bytes>,
+    store: Store,
+    key: Key,
+    clock: C,
+}
+
+impl<C: Clock> Watch<C> {
+    /// Hands one frame on; after the last one of a whole answer, remembers it.
+    async fn next(watch: Option<Self>) -> Option<(Result<Bytes, Failure>, Option<Self>)> {
+        let mut watch = watch?;
+        match watch.flow.frames.next().await {
+            Some(Ok(frame)) => {
+                watch.kept.push(frame.clone());
+                Some((Ok(frame), Some(watch)))
+            }
+            Some(Err(failure)) => Some((Err(failure), None)),
+            None => {
+                if let Ok(mut answer) = Answer::from_frames(watch.kept) {
+                    answer.headers = watch.flow.headers;
+                    let stored_at = watch.clock.now();
+                    let entry = Entry { answer: Arc::new(answer), stored_at, recorded_cost: None, quality: None, is_timed: true };
+                    watch.store.insert(watch.key, entry).await;
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The key of a prompt with one tier. The model is part of it, so that a tier
+/// that gets another model forgets what the old one said.
+fn key(tier: &Tier, prompt: &Prompt) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(prompt.cache_key());
+    for part in [&tier.name, &tier.model] {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize().into()
+}
+
+/// Keys are blake3 hashes: their first bytes are a hash already, the same in
+/// every run.
+#[derive(Clone, Copy, Debug, Default)]
+struct KeyIsHash;
+
+#[derive(Default)]
+struct FirstBytes(u64);
+
+impl BuildHasher for KeyIsHash {
+    type Hasher = FirstBytes;
+    fn build_hasher(&self) -> FirstBytes {
+        FirstBytes::default()
+    }
+}
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        // An array writes its length first, eight bytes too; the last write counts.
+        if let Some(first) = bytes.first_chunk::<8>() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

@@ -1,0 +1,261 @@
+//! An OpenAI-compatible API over HTTP, by reqwest.
+//!
+//! Invariant: whatever an upstream sends, this returns an answer or a
+//! [`Failure`] with its numbers, within the policy's timeouts and bounds.
+
+use std::collections::HashMap;
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream, Stream};
+use futures_util::{StreamExt, TryStreamExt};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use reqwest::{Client, Response};
+
+use super::{Delivery, Flow, Reply, Said, Upstream};
+use crate::answer::{Answer, Gathered, NotAnAnswer};
+use crate::clock::Clock;
+use crate::openai::chunk::Piece;
+use crate::openai::sse;
+use crate::policy::{Secret, Tier, Timeouts};
+use crate::prompt::Prompt;
+use crate::trace::{Failure, Phase};
+
+/// The most bytes of one answer that are read.
+const MAX_ANSWER: usize = 64 << 20;
+/// The most bytes of an error's body that are kept.
+const MAX_ERROR: usize = 1 << 20;
+/// Shorter than the 5 s after which vLLM and uvicorn hang up, so that a
+/// connection about to be closed is not used again.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// One live upstream.
+#[derive(Debug)]
+pub struct Live<C> {
+    client: Client,
+    clock: C,
+    timeouts: Timeouts,
+    urls: HashMap<&'static str, String>,
+    authorization: Option<HeaderValue>,
+}
+
+/// Why a client for an upstream could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotStart {
+    /// The key holds what no header can carry.
+    #[error("the api_key of {0} cannot be sent in a header")]
+    Key(String),
+    /// The TLS or HTTP client would not start.
+    #[error("no HTTP client for {upstream}: {source}")]
+    Client {
+        /// Its base URL.
+        upstream: String,
+        /// Why.
+        source: reqwest::Error,
+    },
+}
+
+impl<C: Clock> Live<C> {
+    /// A client for the API at `base_url`.
+    ///
+    /// # Errors
+    /// When the key cannot be a header, or no TLS client can be made.
+    pub fn new(base_url: &str, key: Option<&Secret>, timeouts: Timeouts, clock: C) -> Result<Self, CannotStart> {
+        // Fails only where a provider is installed already, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder()
+            .http1_only()
+            .connect_timeout(timeouts.connect)
+            .pool_idle_timeout(POOL_IDLE)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none());
+        if base_url.starts_with("http://") {
+            // Without the system's certificates, which a bare machine may not have.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(|source| CannotStart::Client { upstream: base_url.to_owned(), source })?;
+        let authorization = key.map(|key| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
+                .map_err(|_| CannotStart::Key(base_url.to_owned()))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        let endpoints = [crate::openai::Endpoint::Chat, crate::openai::Endpoint::Completions];
+        let urls = endpoints.map(|e| (e.path(), format!("{base_url}{}", e.path())));
+        Ok(Self { client, clock, timeouts, urls: urls.into(), authorization: authorization.transpose()? })
+    }
+
+    async fn send(&self, tier: &Tier, prompt: &Prompt) -> Result<Response, Failure> {
+        let body = prompt.body_for(&tier.model, tier.needs_logprobs());
+        let mut headers = prompt.headers.clone();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Compressed frames could not be read as they come.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(key) = &self.authorization {
+            headers.insert(header::AUTHORIZATION, key.clone());
+        }
+        let sent = self.client.post(&self.urls[prompt.endpoint.path()]).headers(headers).body(body).send();
+        let bound = self.timeouts.first_byte;
+        let response = self.clock.within(bound, sent).await;
+        response.ok_or(Failure::TimedOut { phase: Phase::FirstByte, bound })?.map_err(|error| {
+            if error.is_timeout() {
+                return Failure::TimedOut { phase: Phase::Connect, bound: self.timeouts.connect };
+            }
+            Failure::Unreachable(innermost(&error))
+        })
+    }
+
+    /// The pieces of a body, each within the idle timeout.
+    fn pieces(&self, response: Response) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let (clock, bound) = (self.clock.clone(), self.timeouts.idle);
+        let state = (response.bytes_stream().boxed(), 0usize);
+        let pieces = stream::try_unfold(state, move |(mut body, received)| {
+            let clock = clock.clone();
+            async move {
+                match clock.within(bound, body.next()).await {
+                    None => Err(Failure::TimedOut { phase: Phase::NextPiece, bound }),
+                    Some(None) => Ok(None),
+                    Some(Some(Err(_))) => Err(Failure::Cut { received }),
+                    Some(Some(Ok(piece))) => {
+                        let received = received + piece.len();
+                        if received > MAX_ANSWER {
+                            return Err(Failure::TooLarge { bound: MAX_ANSWER });
+                        }
+                        Ok(Some((piece, (body, received))))
+                    }
+                }
+            }
+        });
+        pieces.boxed()
+    }
+
+    async fn ask_in_time(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
+        let response = self.send(tier, prompt).await?;
+        let status = response.status().as_u16();
+        let headers = kept(response.headers());
+        if !(200..300).contains(&status) {
+            let retry_after = retry_after(response.headers());
+            let mut body = gather(self.pieces(response)).await.unwrap_or_default();
+            body.truncate(MAX_ERROR);
+            return Err(Failure::Refused { status, body, retry_after });
+        }
+        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let pieces = self.pieces(response);
+        let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
+        let read = if content_type.starts_with("text/event-stream") {
+            let frames = frames(pieces);
+            if delivery == Delivery::Flow && prompt.stream {
+                return Ok(Reply::live(Said::Flow(Flow { frames: first_frame_checked(frames).await?, headers })));
+            }
+            Answer::from_frames(frames.try_collect().await?)
+        } else {
+            Answer::from_body(gather(pieces).await?)
+        };
+        let mut answer = read.map_err(malformed)?;
+        answer.headers = headers;
+        Ok(Reply::live(Said::Whole(answer.into())))
+    }
+}
+
+impl<C: Clock> Upstream for Live<C> {
+    async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
+        let bound = self.timeouts.total;
+        let asked = self.clock.within(bound, self.ask_in_time(tier, prompt, delivery)).await;
+        asked.unwrap_or(Err(Failure::TimedOut { phase: Phase::WholeAnswer, bound }))
+    }
+}
+
+async fn gather(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> Result<Bytes, Failure> {
+    let Some(first) = pieces.try_next().await? else { return Ok(Bytes::new()) };
+    let Some(second) = pieces.try_next().await? else { return Ok(first) };
+    let mut whole = BytesMut::from(&first[..]);
+    whole.extend_from_slice(&second);
+    while let Some(piece) = pieces.try_next().await? {
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole.freeze())
+}
+
+/// The events of a body. A body that ends before `[DONE]` and before every
+/// choice has said why it ended was cut.
+fn frames(pieces: BoxStream<'static, Result<Bytes, Failure>>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+    struct Reading {
+        pieces: BoxStream<'static, Result<Bytes, Failure>>,
+        splitter: sse::Splitter,
+        gathered: Gathered,
+        received: usize,
+        is_over: bool,
+    }
+    let reading = Reading { pieces, splitter: sse::Splitter::default(), gathered: Gathered::default(), received: 0, is_over: false };
+    stream::try_unfold(reading, |mut reading| async move {
+        loop {
+            let event = if reading.is_over { reading.splitter.finish() } else { reading.splitter.next_event() };
+            match event {
+                Some(data) if &data[..] == sse::DONE => return Ok(None),
+                Some(data) => {
+                    watch(&mut reading.gathered, &data)?;
+                    return Ok(Some((data, reading)));
+                }
+                None if reading.is_over && reading.gathered.is_finished() => return Ok(None),
+                None if reading.is_over => return Err(Failure::Cut { received: reading.received }),
+                None => match reading.pieces.try_next().await? {
+                    Some(piece) => {
+                        reading.received += piece.len();
+                        reading.splitter.push(&piece).map_err(|_| Failure::TooLarge { bound: sse::MAX_EVENT })?;
+                    }
+                    None => reading.is_over = true,
+                },
+            }
+        }
+    })
+}
+
+/// Notes how far the answer has come; an error in mid-stream is a failure.
+fn watch(gathered: &mut Gathered, frame: &[u8]) -> Result<(), Failure> {
+    let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
+    let piece: Piece<'_> = serde_json::from_slice(frame).map_err(|e| malformed(NotAnAnswer::Shape(e.to_string())))?;
+    gathered.add(&piece).map_err(malformed)
+}
+
+/// Waits for the first frame, so that an upstream that fails at once can still
+/// be answered with an error status.
+async fn first_frame_checked(
+    frames: impl Stream<Item = Result<Bytes, Failure>> + Send + 'static,
+) -> Result<BoxStream<'static, Result<Bytes, Failure>>, Failure> {
+    let mut frames = Box::pin(frames);
+    let first = frames.next().await.unwrap_or(Err(Failure::Cut { received: 0 }))?;
+    Ok(stream::once(async { Ok(first) }).chain(frames).boxed())
+}
+
+/// The response headers that a client may see.
+fn kept(headers: &HeaderMap) -> HeaderMap {
+    let is_kept = |name: &HeaderName| {
+        let name = name.as_str();
+        name == "x-request-id" || name.starts_with("openai-") || name.starts_with("x-ratelimit-")
+    };
+    headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// `retry-after-ms`, else `Retry-After` in seconds. A date is not read.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after"))?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn named(content_type: &str) -> String {
+    let kind = content_type.split(';').next().unwrap_or("").trim();
+    if kind.is_empty() { "a body of unknown type".to_owned() } else { kind.to_owned() }
+}
+
+/// The cause at the bottom, which says most in fewest words; the layers above
+/// repeat the URL.
+fn innermost(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    let _ = error.source();
+    cause.to_string()
+}

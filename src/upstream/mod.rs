@@ -1,0 +1,119 @@
+//! The one seam: everything that can answer a prompt.
+//!
+//! Invariant: a layer knows only what it wraps. Cache outside, limit inside:
+//! a hit costs no permit, and equal prompts in flight cost one call.
+
+mod cached;
+mod limited;
+mod live;
+mod recorded;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::HeaderMap;
+
+use crate::answer::Answer;
+use crate::clock::Clock;
+use crate::policy::{Policy, Tier};
+use crate::price::Usd;
+use crate::prompt::Prompt;
+use crate::trace::{CacheUse, Failure};
+
+pub use cached::Cached;
+pub use limited::Limited;
+pub use live::{CannotStart, Live};
+pub use recorded::Recorded;
+
+/// Something that can answer a prompt.
+pub trait Upstream: Send + Sync + 'static {
+    /// Asks `tier` once. Frames may flow as they come only for
+    /// [`Delivery::Flow`] and a prompt that asks for a stream.
+    fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> impl Future<Output = Result<Reply, Failure>> + Send;
+}
+
+/// How an answer may be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Whole: it may still be rejected.
+    Hold,
+    /// As it comes: it is served whatever it says.
+    Flow,
+}
+
+/// What an upstream gave.
+#[derive(Debug)]
+pub struct Reply {
+    /// The answer.
+    pub said: Said,
+    /// What the tier's cache did.
+    pub cache: CacheUse,
+    /// What a recording says it cost.
+    pub recorded_cost: Option<Usd>,
+    /// The recorded label, 0..=1. Scorers never see a `Reply`.
+    pub quality: Option<f64>,
+    /// False where a recording does not say how long the tier took.
+    pub is_timed: bool,
+}
+
+impl Reply {
+    /// An answer from a live upstream, no cache involved.
+    #[must_use]
+    pub fn live(said: Said) -> Self {
+        Self { said, cache: CacheUse::Off, recorded_cost: None, quality: None, is_timed: true }
+    }
+}
+
+/// An answer, whole or on its way.
+#[derive(Debug)]
+pub enum Said {
+    /// All of it.
+    Whole(Arc<Answer>),
+    /// Frames as they come.
+    Flow(Flow),
+}
+
+/// The frames of a streamed answer, `[DONE]` left out. The stream ends after a
+/// failure; without one it ends only when the answer is complete.
+pub struct Flow {
+    /// The data of each event.
+    pub frames: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
+    /// The upstream's response headers that a client may see.
+    pub headers: HeaderMap,
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flow").field("headers", &self.headers).finish_non_exhaustive()
+    }
+}
+
+/// The layers of the policy around what finally answers.
+pub fn layered<U: Upstream, C: Clock>(origin: U, policy: &Policy, clock: C) -> Cached<Limited<U, C>, C> {
+    Cached::new(Limited::new(origin, policy, &clock), policy, clock)
+}
+
+/// What finally answers, one per upstream of the policy.
+#[derive(Debug)]
+pub enum Origin<C> {
+    /// An OpenAI-compatible API.
+    Live(Live<C>),
+    /// Recorded exchanges.
+    Recorded(Recorded<C>),
+}
+
+/// All upstreams of a policy, by their place in it.
+#[derive(Debug)]
+pub struct Origins<C>(pub Vec<Origin<C>>);
+
+impl<C: Clock> Upstream for Origins<C> {
+    async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
+        match &self.0[tier.upstream] {
+            Origin::Live(live) => live.ask(tier, prompt, delivery).await,
+            Origin::Recorded(recorded) => recorded.ask(tier, prompt, delivery).await,
+        }
+    }
+}
