@@ -110,5 +110,13 @@ fn attempt(
             (Outcome::Answered { answer, verdict }, cost)
         }
     };
-    Attempt { tier: tier.index, outcome, cost, cache: reply.cache, elapsed, is_timed: reply.is_timed, quality: reply.quality }
+    Attempt {
+        tier: tier.index,
+        outcome,
+        cost,
+        cache: reply.cache,
+        elapsed,
+        is_timed: reply.is_timed,
+        quality: reply.quality,
+    }
 }

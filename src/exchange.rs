@@ -46,6 +46,9 @@ pub struct RecordedAnswer {
     pub cost: Option<Usd>,
     /// Its label, 0..=1: 1 right, 0 wrong, or a grade between.
     pub quality: Option<f64>,
+    /// True where the label written lies outside 0..=1 and was held at the
+    /// nearer end; some graders overshoot.
+    pub is_label_held: bool,
     marks: Marks,
     body: Recorded,
 }
@@ -161,11 +164,18 @@ fn slice(line: &Bytes, raw: &RawValue) -> Bytes {
 }
 
 fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<RecordedAnswer, NotAnExchange> {
-    let outside = |field, value: f64, wanted| NotAnExchange::Range { field, tier: tier.to_owned(), value: value.to_string(), wanted };
-    if let Some(quality) = answer.quality.filter(|q| !(0.0..=1.0).contains(q)) {
+    let outside = |field, value: f64, wanted| NotAnExchange::Range {
+        field,
+        tier: tier.to_owned(),
+        value: value.to_string(),
+        wanted,
+    };
+    if let Some(quality) = answer.quality.filter(|q| !(-1.0..=2.0).contains(q)) {
         return Err(outside("quality", quality, "from 0 to 1"));
     }
-    for (field, value) in [("elapsed_ms", answer.elapsed_ms), ("first_byte_ms", answer.first_byte_ms), ("cost_usd", answer.cost_usd)] {
+    for (field, value) in
+        [("elapsed_ms", answer.elapsed_ms), ("first_byte_ms", answer.first_byte_ms), ("cost_usd", answer.cost_usd)]
+    {
         if let Some(value) = value.filter(|v| !(0.0..1e15).contains(v)) {
             return Err(outside(field, value, "0 or more"));
         }
@@ -180,7 +190,8 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
         elapsed_ms: answer.elapsed_ms,
         first_byte_ms: answer.first_byte_ms,
         cost: answer.cost_usd.and_then(Usd::from_dollars),
-        quality: answer.quality,
+        quality: answer.quality.map(|q| q.clamp(0.0, 1.0)),
+        is_label_held: answer.quality.is_some_and(|q| !(0.0..=1.0).contains(&q)),
         marks: answer.marks,
         body,
     })
@@ -226,10 +237,13 @@ mod tests {
             let line = format!(r#"{{"id":"a","path":"/v1/completions","request":{{"model":"m"}},{rest}}}"#);
             Box::leak(line.into_boxed_str())
         };
-        assert_eq!(why(with(r#""answers":{"ada":{"status":200}}"#)), "the answer of ada has neither `body` nor `frames`");
         assert_eq!(
-            why(with(r#""answers":{"ada":{"status":200,"body":{},"quality":2}}"#)),
-            "the quality of ada is 2, which is not from 0 to 1"
+            why(with(r#""answers":{"ada":{"status":200}}"#)),
+            "the answer of ada has neither `body` nor `frames`"
+        );
+        assert_eq!(
+            why(with(r#""answers":{"ada":{"status":200,"body":{},"quality":5}}"#)),
+            "the quality of ada is 5, which is not from 0 to 1"
         );
         assert_eq!(
             why(r#"{"id":"a","path":"/v1/x","request":{},"answers":{}}"#),

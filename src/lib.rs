@@ -32,4 +32,6 @@ pub mod recording;
 
 pub mod replay;
 
+pub mod gateway;
+
 pub mod cli;

@@ -111,10 +111,7 @@ impl Cost {
     /// Both costs together; unknown if either is.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self {
-            usd: self.usd.zip(other.usd).map(|(a, b)| a + b),
-            estimated: self.estimated || other.estimated,
-        }
+        Self { usd: self.usd.zip(other.usd).map(|(a, b)| a + b), estimated: self.estimated || other.estimated }
     }
 
     /// The cost of an answer that took `tokens`: by the policy's price where

@@ -20,6 +20,7 @@ use crate::openai::splice::{Splice, span_of};
 
 /// A request for a completion.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of a request")]
 pub struct Prompt {
     /// The endpoint it came by.
     pub endpoint: Endpoint,
@@ -334,7 +335,8 @@ mod tests {
     fn texts_of_messages_parts_and_legacy_prompts() {
         let p = chat(r#"{"model":"m","messages":[{"content":"a"},{"content":[{"type":"text","text":"b"}]},{}]}"#);
         assert_eq!(p.texts(), ["a", "b"]);
-        let legacy = Prompt::parse(Endpoint::Completions, r#"{"model":"m","prompt":["x","y"]}"#.into()).expect("legacy");
+        let legacy =
+            Prompt::parse(Endpoint::Completions, r#"{"model":"m","prompt":["x","y"]}"#.into()).expect("legacy");
         assert_eq!(legacy.texts(), ["x", "y"]);
     }
 }

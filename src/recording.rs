@@ -71,7 +71,8 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CannotRead> {
         let failed = |source| CannotRead::File { path: path.display().to_string(), source };
         let entries = std::fs::read_dir(path).map_err(failed)?;
         let entries = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut found: Vec<PathBuf> = entries.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+        let mut found: Vec<PathBuf> =
+            entries.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
         if found.is_empty() {
             return Err(CannotRead::Empty(path.display().to_string()));
         }
@@ -121,7 +122,9 @@ impl Iterator for Lines {
             let (path, line) = (self.name.clone(), self.line + 1);
             match taken {
                 Ok(0) => return None,
-                Ok(n) if n as u64 == MAX_LINE && text.last() != Some(&b'\n') => return Some(Err(CannotRead::TooLong { path, line })),
+                Ok(n) if n as u64 == MAX_LINE && text.last() != Some(&b'\n') => {
+                    return Some(Err(CannotRead::TooLong { path, line }));
+                }
                 Ok(n) => self.read += n as u64,
                 Err(source) => return Some(Err(CannotRead::File { path, source })),
             }
@@ -135,4 +138,35 @@ impl Iterator for Lines {
             return Some(Exchange::parse(&Bytes::from(text)).map_err(|why| CannotRead::Line { path, line, why }));
         }
     }
+}
+
+/// The project's own fixtures, by name: the demo answers from them.
+pub const EMBEDDED: [(&str, &str); 10] = [
+    ("arithmetic.jsonl", include_str!("../fixtures/arithmetic.jsonl")),
+    ("code.jsonl", include_str!("../fixtures/code.jsonl")),
+    ("extraction.jsonl", include_str!("../fixtures/extraction.jsonl")),
+    ("facts.jsonl", include_str!("../fixtures/facts.jsonl")),
+    ("few_shot.jsonl", include_str!("../fixtures/few_shot.jsonl")),
+    ("long_form.jsonl", include_str!("../fixtures/long_form.jsonl")),
+    ("multi_turn.jsonl", include_str!("../fixtures/multi_turn.jsonl")),
+    ("refusals.jsonl", include_str!("../fixtures/refusals.jsonl")),
+    ("tools.jsonl", include_str!("../fixtures/tools.jsonl")),
+    ("truncation.jsonl", include_str!("../fixtures/truncation.jsonl")),
+];
+
+/// All exchanges that `place` of a policy's `fixtures:` stands for.
+///
+/// # Errors
+/// When a file cannot be read, or at the first broken line.
+pub fn load(place: &str) -> Result<Vec<Exchange>, CannotRead> {
+    if place == "embedded" {
+        return EMBEDDED.iter().flat_map(|(name, text)| Lines::of(name, Box::new(text.as_bytes()))).collect();
+    }
+    let mut all = Vec::new();
+    for file in files(&[PathBuf::from(place)])? {
+        for exchange in Lines::open(&file)? {
+            all.push(exchange?);
+        }
+    }
+    Ok(all)
 }

@@ -132,9 +132,10 @@ impl Replay {
         let before = done.len();
         self.run_ready(done);
         if done.len() == before && !self.running.is_empty() {
-            let due = self.clock.next_due().unwrap_or_else(|| {
-                unreachable!("a replayed prompt waits for nothing but time, and nothing is due")
-            });
+            let due = self
+                .clock
+                .next_due()
+                .unwrap_or_else(|| unreachable!("a replayed prompt waits for nothing but time, and nothing is due"));
             self.clock.advance_to(due);
             self.run_ready(done);
         }
@@ -149,9 +150,8 @@ impl Replay {
                     self.recorded.release(&replayed.exchange);
                     done.push(replayed);
                 }
-                Poll::Ready(None) => return,
                 Poll::Pending if self.woken.0.load(Ordering::Acquire) => {}
-                Poll::Pending => return,
+                Poll::Ready(None) | Poll::Pending => return,
             }
         }
     }

@@ -52,7 +52,10 @@ impl Check {
                 let names: Vec<&str> = policy.tiers.iter().map(|t| t.name.as_str()).collect();
                 super::print(&format!(
                     "{}: fine: {} of {tiers} tiers ({}), digest {}, {tests} of its tests pass\n",
-                    path.display(), policy.name, names.join(", "), policy.digest
+                    path.display(),
+                    policy.name,
+                    names.join(", "),
+                    policy.digest
                 ))?;
             }
         }
@@ -68,7 +71,9 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
     let answer = Answer::from_body(Bytes::from(body.to_string())).ok()?;
     let prompt = Prompt::parse(Endpoint::Chat, Bytes::from_static(br#"{"model":"","messages":[]}"#)).ok()?;
     let verdict = judge(&tier.accept, false, || match &tier.accept {
-        Accept::Checked(check) => grade(&check.gates, &check.scorers, &Evidence { prompt: &prompt, answer: &answer, smaller: &[] }),
+        Accept::Checked(check) => {
+            grade(&check.gates, &check.scorers, &Evidence { prompt: &prompt, answer: &answer, smaller: &[] })
+        }
         Accept::Always => Grade::Unscored,
     });
     if verdict.is_accepted == (test.expect == Expect::Accept) {

@@ -22,7 +22,8 @@ pub(super) fn environment(name: &str) -> Option<String> {
 pub(super) fn policy(path: Option<&Path>, variables: Option<Variables<'_>>) -> anyhow::Result<Policy> {
     let (name, source) = match path {
         Some(path) => {
-            let source = std::fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
+            let source =
+                std::fs::read_to_string(path).with_context(|| format!("cannot read the policy {}", path.display()))?;
             (path.display().to_string(), source)
         }
         None => (DEMO.0.to_owned(), DEMO.1.to_owned()),

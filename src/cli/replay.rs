@@ -58,7 +58,8 @@ impl Replay {
         let against = self.against.as_deref().map(|path| load::policy(Some(path), None)).transpose()?;
         let mut sides = vec![Side::new(Run::new(policy))];
         sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)))));
-        let mut joined = Joined { waiting: HashMap::new(), differences: Differences::keeping(self.changes) };
+        let mut joined =
+            Joined { waiting: [HashMap::new(), HashMap::new()], differences: Differences::keeping(self.changes) };
         let broken = self.feed(&mut sides, &mut joined)?;
         let reports: Vec<Report> = sides.iter().map(|side| side.tally.report(side.run.policy())).collect();
         let failed = self.failed(&reports)?;
@@ -79,7 +80,9 @@ impl Replay {
                 match item {
                     Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
                     Item::Read(bytes) => bar.set_position(bytes),
-                    Item::Exchange(exchange) => sides.iter_mut().for_each(|side| side.run.push(exchange.clone(), &mut side.done)),
+                    Item::Exchange(exchange) => {
+                        sides.iter_mut().for_each(|side| side.run.push(exchange.clone(), &mut side.done));
+                    }
                     Item::Broken(error) if self.skip_broken && error.is_one_line() => {
                         broken += 1;
                         if broken <= NAMED_BROKEN {
@@ -88,7 +91,11 @@ impl Replay {
                     }
                     Item::Broken(error) => {
                         bar.finish_and_clear();
-                        let hint = if error.is_one_line() { "\n(--skip-broken passes over broken lines and counts them)" } else { "" };
+                        let hint = if error.is_one_line() {
+                            "\n(--skip-broken passes over broken lines and counts them)"
+                        } else {
+                            ""
+                        };
                         return Err(anyhow!("{error}{hint}"));
                     }
                 }
@@ -149,27 +156,25 @@ impl Side {
 
 /// Prompts finished under one policy and not yet under the other.
 struct Joined {
-    waiting: HashMap<u64, Replayed>,
+    waiting: [HashMap<u64, Replayed>; 2],
     differences: Differences,
 }
 
 fn take_done(sides: &mut [Side], joined: &mut Joined) {
     let is_comparison = sides.len() == 2;
-    for (at, side) in sides.iter_mut().enumerate() {
-        for replayed in &side.done {
+    for (side, waiting) in sides.iter_mut().zip(&mut joined.waiting) {
+        for replayed in side.done.drain(..) {
             side.tally.add(side.run.policy(), &replayed.exchange, &replayed.trace);
-        }
-        if !is_comparison {
-            side.done.clear();
-        } else if at == 0 {
-            joined.waiting.extend(side.done.drain(..).map(|r| (r.number, r)));
+            if is_comparison {
+                waiting.insert(replayed.number, replayed);
+            }
         }
     }
-    let [policy, against] = sides else { return };
-    against.done.retain(|then| {
-        let Some(now) = joined.waiting.remove(&then.number) else { return true };
-        let id = &now.exchange.id;
-        joined.differences.add(id, (policy.run.policy(), &now.trace), (against.run.policy(), &then.trace));
+    let ([policy, against], [now, then]) = (sides, &mut joined.waiting) else { return };
+    then.retain(|number, then| {
+        let Some(now) = now.remove(number) else { return true };
+        let (policy, against) = ((policy.run.policy(), &now.trace), (against.run.policy(), &then.trace));
+        joined.differences.add(*number, &now.exchange.id, policy, against);
         false
     });
 }

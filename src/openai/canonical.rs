@@ -41,9 +41,7 @@ fn feed_at(hasher: &mut Hasher, value: &RawValue, depth: usize) {
                     hasher.update(b"]");
                 })
                 .is_ok(),
-            Some(b'"') => serde_json::from_str::<Text<'_>>(text)
-                .map(|Text(text)| feed_text(hasher, &text))
-                .is_ok(),
+            Some(b'"') => serde_json::from_str::<Text<'_>>(text).map(|Text(text)| feed_text(hasher, &text)).is_ok(),
             _ => false,
         };
     if !taken_apart {

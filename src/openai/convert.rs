@@ -53,9 +53,7 @@ fn choice_pieces(endpoint: Endpoint, choice: &Value) -> Vec<Value> {
         pieces.push(json!({"text": "", "index": index, "logprobs": logprobs, "finish_reason": end}));
         return pieces;
     }
-    let piece = |delta: Value, logprobs: &Value, end: &Value| {
-        json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end})
-    };
+    let piece = |delta: Value, logprobs: &Value, end: &Value| json!({"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end});
     let mut first = choice["message"].as_object().cloned().unwrap_or_default();
     let content = first.insert("content".into(), "".into());
     first.retain(|name, value| name == "content" || !value.is_null());
@@ -172,12 +170,18 @@ mod tests {
     #[test]
     fn a_body_survives_the_way_to_frames_and_back() {
         for (endpoint, body) in [
-            (Endpoint::Chat, json!({"id":"x","object":"chat.completion","created":5,"model":"m","choices":[
+            (
+                Endpoint::Chat,
+                json!({"id":"x","object":"chat.completion","created":5,"model":"m","choices":[
                 {"index":0,"message":{"role":"assistant","content":"two  words\n"},"logprobs":{"content":[{"token":"a","logprob":-1.0}]},"finish_reason":"stop"},
                 {"index":1,"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},
-                 "logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1,"completion_tokens":2}})),
-            (Endpoint::Completions, json!({"id":"x","object":"text_completion","model":"m","choices":[
-                {"text":" pain au\n","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"length"}],"usage":{"prompt_tokens":1}})),
+                 "logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}),
+            ),
+            (
+                Endpoint::Completions,
+                json!({"id":"x","object":"text_completion","model":"m","choices":[
+                {"text":" pain au\n","index":0,"logprobs":{"tokens":["a"]},"finish_reason":"length"}],"usage":{"prompt_tokens":1}}),
+            ),
         ] {
             let frames = to_frames(endpoint, body.to_string().as_bytes(), true);
             assert!(frames.len() > 4, "{frames:?}");
@@ -188,7 +192,8 @@ mod tests {
 
     #[test]
     fn only_what_was_not_asked_for_is_stripped() {
-        let frame = Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
+        let frame =
+            Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
         assert_eq!(strip_frame(&frame, false, true).as_ref(), Some(&frame));
         assert_eq!(
             strip_frame(&frame, true, true).expect("kept"),

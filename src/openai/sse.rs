@@ -115,7 +115,7 @@ mod tests {
             cuts in proptest::collection::vec(0usize..200, 0..8),
         ) {
             let end = if crlf { "\r\n\r\n" } else { "\n\n" };
-            let text: String = data.iter().map(|d| format!("data: {d}{end}")).collect();
+            let text = data.iter().fold(String::new(), |text, d| text + "data: " + d + end);
             let mut cuts: Vec<usize> = cuts.into_iter().map(|c| c.min(text.len())).collect();
             cuts.sort_unstable();
             let mut pieces = Vec::new();

@@ -94,9 +94,8 @@ impl Policy {
     /// the name the client used then.
     #[must_use]
     pub fn ladder_for_recorded(&self, prompt: &Prompt) -> Ladder {
-        self.ladder_for(prompt).unwrap_or_else(|_| {
-            if prompt.one_tier { self.ladders.top.clone() } else { self.ladders.whole.clone() }
-        })
+        self.ladder_for(prompt)
+            .unwrap_or_else(|_| if prompt.one_tier { self.ladders.top.clone() } else { self.ladders.whole.clone() })
     }
 
     /// The names that clients may use as `model`: the policy's, the routes'

@@ -5,6 +5,7 @@
 //! reference leads somewhere, and only the last tier of a ladder is served
 //! without a check. What is wrong in a file is reported all at once.
 
+mod acceptance;
 mod file;
 mod ladder;
 mod problem;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use crate::price::Price;
 use crate::scoring::{Gate, Score, Scorer};
 
-pub use file::{Expect, Unscored};
+pub use acceptance::Unscored;
+pub use file::Expect;
 pub use ladder::{Ladder, UnknownModel};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::Variables;

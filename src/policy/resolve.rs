@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
-use super::file::{AcceptFile, PolicyFile, RouteFile, TierFile, UpstreamFile};
+use super::acceptance::AcceptFile;
+use super::file::{PolicyFile, RouteFile, TierFile, UpstreamFile};
 use super::problem::{Problem, did_you_mean};
 use super::shape::{At, Shape};
 use super::{
-    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, UpstreamKind, UpstreamPlace, ladder, yaml,
+    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, UpstreamKind, UpstreamPlace,
+    ladder, yaml,
 };
 use crate::price::Price;
 use crate::scoring::Score;
@@ -77,7 +79,11 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
     let upstream = refer(&tier.upstream, "upstream", known(), problems);
     if tier.price.is_none() {
         let what = format!("tier `{name}` has no price, so its costs will be unknown");
-        problems.push(Problem::new(tier.name.at.clone(), what).help("add `price: { input: ..., output: ... }` in dollars per million tokens").warning());
+        problems.push(
+            Problem::new(tier.name.at.clone(), what)
+                .help("add `price: { input: ..., output: ... }` in dollars per million tokens")
+                .warning(),
+        );
     }
     let accept = match (&tier.accept, is_last) {
         (None, true) => Some(Accept::Always),
@@ -97,7 +103,11 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
         name: name.clone(),
         model: tier.model.clone(),
         upstream: upstream?,
-        price: tier.price.as_ref().map(|p| Price { input: p.input, cached_input: p.cached_input.unwrap_or(p.input), output: p.output }),
+        price: tier.price.as_ref().map(|p| Price {
+            input: p.input,
+            cached_input: p.cached_input.unwrap_or(p.input),
+            output: p.output,
+        }),
         cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
         limit: tier.limits.as_ref().map(|l| LimitRule {
             requests_per_minute: l.requests_per_minute,
@@ -114,7 +124,10 @@ fn larger(file: &PolicyFile, index: usize) -> String {
 
 fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems: &mut Vec<Problem>) {
     let what = format!("`{name}` takes every answer ({why}), so {larger} can never be asked");
-    problems.push(Problem::new(at.clone(), what).help("say what makes its answers good enough: accept: { score: confidence, at_least: 0.7 }"));
+    problems.push(
+        Problem::new(at.clone(), what)
+            .help("say what makes its answers good enough: accept: { score: confidence, at_least: 0.7 }"),
+    );
 }
 
 fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut Vec<Problem>) -> Option<Accept> {
@@ -122,11 +135,17 @@ fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut 
     let scorers = file.score.as_ref().map_or(&[][..], |s| &s.0);
     match (&file.at_least, scorers) {
         (None, [_, ..]) => {
-            problems.push(Problem::new(accept.at.clone(), "a score without a threshold").help("add `at_least:` with a number from 0 to 1"));
+            problems.push(
+                Problem::new(accept.at.clone(), "a score without a threshold")
+                    .help("add `at_least:` with a number from 0 to 1"),
+            );
             return None;
         }
         (Some(at_least), []) => {
-            problems.push(Problem::new(at_least.at.clone(), "a threshold without a score").help("add `score:`, `confidence` for one"));
+            problems.push(
+                Problem::new(at_least.at.clone(), "a threshold without a score")
+                    .help("add `score:`, `confidence` for one"),
+            );
             return None;
         }
         (at_least, _) => {
@@ -146,7 +165,12 @@ fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut 
 }
 
 /// The place of a name among the known ones.
-fn refer<'a>(name: &At<String>, what: &str, known: impl Iterator<Item = &'a str>, problems: &mut Vec<Problem>) -> Option<usize> {
+fn refer<'a>(
+    name: &At<String>,
+    what: &str,
+    known: impl Iterator<Item = &'a str>,
+    problems: &mut Vec<Problem>,
+) -> Option<usize> {
     let known: Vec<&str> = known.collect();
     let found = known.iter().position(|k| *k == name.value);
     if found.is_none() {
@@ -161,11 +185,16 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (at, tier) in file.tiers.iter().enumerate() {
         let name = &tier.name.value;
         if file.tiers[..at].iter().any(|t| t.name.value == *name) {
-            problems.push(Problem::new(tier.name.at.clone(), format!("two tiers are called `{}`", name.0)).help("give each a name of its own"));
+            problems.push(
+                Problem::new(tier.name.at.clone(), format!("two tiers are called `{}`", name.0))
+                    .help("give each a name of its own"),
+            );
         }
         if *name == file.name {
             let what = format!("tier `{}` has the name of the policy", name.0);
-            problems.push(Problem::new(tier.name.at.clone(), what).help("a client's `model` could mean either: rename one"));
+            problems.push(
+                Problem::new(tier.name.at.clone(), what).help("a client's `model` could mean either: rename one"),
+            );
         }
     }
 }
@@ -173,7 +202,11 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
 fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (name, _) in &file.upstreams.0 {
         if file.tiers.iter().all(|t| t.upstream.value != name.value) {
-            problems.push(Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value)).help("remove it, or name it in a tier's `upstream:`").warning());
+            problems.push(
+                Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value))
+                    .help("remove it, or name it in a tier's `upstream:`")
+                    .warning(),
+            );
         }
     }
 }
@@ -190,14 +223,18 @@ fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> 
             let places: Vec<_> = list.value.iter().map(|n| refer(n, "tier", names(), problems)).collect();
             let places: Vec<usize> = places.into_iter().collect::<Option<_>>()?;
             if places.is_empty() || !places.is_sorted_by(|a, b| a < b) {
-                problems.push(Problem::new(list.at.clone(), "a route's tiers must be a part of the ladder in its order").help("smallest first, each once"));
+                problems.push(
+                    Problem::new(list.at.clone(), "a route's tiers must be a part of the ladder in its order")
+                        .help("smallest first, each once"),
+                );
                 return None;
             }
             places
         }
         (None, Some(start)) => (refer(start, "tier", names(), problems)?..policy.tiers.len()).collect(),
         (both, _) => {
-            let what = if both.is_some() { "a route with both `tiers` and `start_at`" } else { "a route that leads nowhere" };
+            let what =
+                if both.is_some() { "a route with both `tiers` and `start_at`" } else { "a route that leads nowhere" };
             problems.push(Problem::new(file.when.at.clone(), what).help("give it `tiers: [...]` or `start_at: ...`"));
             return None;
         }
@@ -217,12 +254,20 @@ fn unreachable_routes(file: &PolicyFile, problems: &mut Vec<Problem>) {
     };
     if let Some(first) = file.routes.iter().position(takes_all) {
         for route in &file.routes[first + 1..] {
-            problems.push(Problem::new(route.at.clone(), "this route can never match: one before it takes every prompt").help("move it up"));
+            problems.push(
+                Problem::new(route.at.clone(), "this route can never match: one before it takes every prompt")
+                    .help("move it up"),
+            );
         }
     }
 }
 
 fn test(file: &super::file::TestFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<PolicyTest> {
     let tier = refer(&file.tier, "tier", policy.tiers.iter().map(|t| t.name.value.0.as_str()), problems)?;
-    Some(PolicyTest { answer: file.answer.clone(), finish_reason: file.finish_reason.clone(), tier, expect: file.expect })
+    Some(PolicyTest {
+        answer: file.answer.clone(),
+        finish_reason: file.finish_reason.clone(),
+        tier,
+        expect: file.expect,
+    })
 }

@@ -54,13 +54,21 @@ impl<'a> Reader<'a> {
     pub fn scalar(&mut self, node: &Node, wanted: &str) -> Option<String> {
         match &node.data {
             Data::Scalar { text, .. } if !node.is_null() => self.fill(text, &node.span),
-            _ => self.refuse(&node.span, format!("expected {wanted}, found {}", node.kind()), format!("write {wanted} here")),
+            _ => self.refuse(
+                &node.span,
+                format!("expected {wanted}, found {}", node.kind()),
+                format!("write {wanted} here"),
+            ),
         }
     }
 
     fn fill(&mut self, text: &str, at: &Range<usize>) -> Option<String> {
         if looks_secret(text) {
-            return self.refuse(at, "a secret in a policy file", "put it into the environment and write \"${OPENAI_API_KEY}\" here");
+            return self.refuse(
+                at,
+                "a secret in a policy file",
+                "put it into the environment and write \"${OPENAI_API_KEY}\" here",
+            );
         }
         let Some(variables) = self.variables else { return Some(text.to_owned()) };
         let mut out = String::new();
@@ -90,7 +98,11 @@ impl<'a> Reader<'a> {
     pub fn fields<'n>(&mut self, node: &'n Node, known: &[&str]) -> Option<BTreeMap<&'n str, &'n Node>> {
         let Data::Map(entries) = &node.data else {
             let keys = known.join(", ");
-            return self.refuse(&node.span, format!("expected a mapping, found {}", node.kind()), format!("its keys are {keys}"));
+            return self.refuse(
+                &node.span,
+                format!("expected a mapping, found {}", node.kind()),
+                format!("its keys are {keys}"),
+            );
         };
         let mut fields = BTreeMap::new();
         for (key, value) in entries {
@@ -121,7 +133,9 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         match fields.get(name) {
             Some(node) => T::read(node, self),
-            None => default.or_else(T::absent).or_else(|| self.refuse(at, format!("`{name}` is missing"), format!("add `{name}:`"))),
+            None => default
+                .or_else(T::absent)
+                .or_else(|| self.refuse(at, format!("`{name}` is missing"), format!("add `{name}:`"))),
         }
     }
 }
@@ -171,7 +185,11 @@ impl<T: Shape> Shape for Option<T> {
 impl<T: Shape> Shape for Vec<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let Data::Seq(items) = &node.data else {
-            return reader.refuse(&node.span, format!("expected a list, found {}", node.kind()), "write `- ` before each item, or [a, b]");
+            return reader.refuse(
+                &node.span,
+                format!("expected a list, found {}", node.kind()),
+                "write `- ` before each item, or [a, b]",
+            );
         };
         // Read all before giving up, so that every item's problems are seen.
         let read: Vec<Option<T>> = items.iter().map(|item| T::read(item, reader)).collect();
@@ -192,7 +210,11 @@ pub struct Named<T>(pub Vec<(At<String>, T)>);
 impl<T: Shape> Shape for Named<T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let Data::Map(entries) = &node.data else {
-            return reader.refuse(&node.span, format!("expected a mapping, found {}", node.kind()), "write `name: {...}`");
+            return reader.refuse(
+                &node.span,
+                format!("expected a mapping, found {}", node.kind()),
+                "write `name: {...}`",
+            );
         };
         let mut read: Vec<Option<(At<String>, T)>> = Vec::new();
         for (key, value) in entries {
@@ -291,7 +313,10 @@ pub fn as_json(node: &Node) -> Value {
         Data::Seq(items) => items.iter().map(as_json).collect(),
         Data::Map(entries) => {
             let entries = entries.iter().filter(|(_, v)| !v.is_null());
-            entries.filter_map(|(k, v)| Some((as_json(k).as_str()?.to_owned(), as_json(v)))).collect::<serde_json::Map<_, _>>().into()
+            entries
+                .filter_map(|(k, v)| Some((as_json(k).as_str()?.to_owned(), as_json(v))))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
         }
     }
 }

@@ -17,7 +17,11 @@ use crate::price::Usd;
 impl Shape for String {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.scalar(node, "text")?;
-        if text.is_empty() { reader.refuse(&node.span, "empty text", "write something, or leave the key out") } else { Some(text) }
+        if text.is_empty() {
+            reader.refuse(&node.span, "empty text", "write something, or leave the key out")
+        } else {
+            Some(text)
+        }
     }
     fn schema() -> Value {
         json!({"type": "string", "minLength": 1})
@@ -87,7 +91,11 @@ impl Shape for NonZeroU32 {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.scalar(node, "a whole number, 1 or more")?;
         text.replace('_', "").parse().ok().or_else(|| {
-            reader.refuse(&node.span, format!("`{text}` is not a whole number, 1 or more"), "leave the key out where nothing is limited")
+            reader.refuse(
+                &node.span,
+                format!("`{text}` is not a whole number, 1 or more"),
+                "leave the key out where nothing is limited",
+            )
         })
     }
     fn schema() -> Value {
@@ -102,7 +110,10 @@ impl Shape for NonZeroU32 {
 impl Shape for usize {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.scalar(node, "a whole number")?;
-        text.replace('_', "").parse().ok().or_else(|| reader.refuse(&node.span, format!("`{text}` is not a whole number"), "write digits only"))
+        text.replace('_', "")
+            .parse()
+            .ok()
+            .or_else(|| reader.refuse(&node.span, format!("`{text}` is not a whole number"), "write digits only"))
     }
     fn schema() -> Value {
         json!({"type": "integer", "minimum": 0})
@@ -136,7 +147,11 @@ impl Shape for Duration {
         });
         match seconds.map(Duration::try_from_secs_f64) {
             Some(Ok(time)) if !time.is_zero() => Some(time),
-            _ => reader.refuse(&node.span, format!("`{text}` is not a duration"), "write a number above 0 and its unit: 500ms, 30s, 5m, 1h, 7d"),
+            _ => reader.refuse(
+                &node.span,
+                format!("`{text}` is not a duration"),
+                "write a number above 0 and its unit: 500ms, 30s, 5m, 1h, 7d",
+            ),
         }
     }
     fn schema() -> Value {
@@ -155,8 +170,16 @@ impl Shape for Duration {
 pub struct ByteSize(pub u64);
 
 impl ByteSize {
-    const UNITS: [(&'static str, u64); 8] =
-        [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("kB", 1000), ("B", 1)];
+    const UNITS: [(&'static str, u64); 8] = [
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1000),
+        ("kB", 1000),
+        ("B", 1),
+    ];
 }
 
 impl Shape for ByteSize {
@@ -166,12 +189,20 @@ impl Shape for ByteSize {
             let unit = if unit.is_empty() { 1 } else { Self::UNITS.iter().find(|(name, _)| *name == unit)?.1 };
             #[expect(clippy::cast_precision_loss, reason = "units are small powers")]
             let bytes = number * unit as f64;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range by the check before it")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "in range by the check before it"
+            )]
             (1.0..9e15).contains(&bytes).then_some(bytes as u64)
         });
         match bytes {
             Some(bytes) => Some(Self(bytes)),
-            None => reader.refuse(&node.span, format!("`{text}` is not a size"), "write a number and its unit: 64KiB, 10MB, 1GiB"),
+            None => reader.refuse(
+                &node.span,
+                format!("`{text}` is not a size"),
+                "write a number and its unit: 64KiB, 10MB, 1GiB",
+            ),
         }
     }
     fn schema() -> Value {
@@ -192,7 +223,11 @@ impl Shape for Name {
         let text = reader.scalar(node, "a name")?;
         let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:".contains(c));
         // Names go into headers and metric labels as they are.
-        if fits { Some(Self(text)) } else { reader.refuse(&node.span, format!("`{text}` is not a name"), "use letters, digits and - _ . / : only") }
+        if fits {
+            Some(Self(text))
+        } else {
+            reader.refuse(&node.span, format!("`{text}` is not a name"), "use letters, digits and - _ . / : only")
+        }
     }
     fn schema() -> Value {
         json!({"type": "string", "pattern": "^[A-Za-z0-9._/:-]+$"})
@@ -206,10 +241,16 @@ impl Shape for Name {
 impl Shape for Regex {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.scalar(node, "a regular expression")?;
-        Regex::new(&text).map_err(|e| {
-            let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            reader.refuse::<()>(&node.span, format!("not a regular expression: {why}"), "the syntax is that of docs.rs/regex; quote it with '...' in YAML");
-        }).ok()
+        Regex::new(&text)
+            .map_err(|e| {
+                let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+                reader.refuse::<()>(
+                    &node.span,
+                    format!("not a regular expression: {why}"),
+                    "the syntax is that of docs.rs/regex; quote it with '...' in YAML",
+                );
+            })
+            .ok()
     }
     fn schema() -> Value {
         json!({"type": "string", "format": "regex"})
@@ -227,12 +268,19 @@ impl Shape for BaseUrl {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let text = reader.scalar(node, "a base URL")?;
         let uri = text.parse::<http::Uri>().ok();
-        let whole = uri.filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some() && u.query().is_none());
+        let whole = uri
+            .filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some() && u.query().is_none());
         match whole {
-            Some(uri) if uri.authority().is_some_and(|a| !a.as_str().contains('@')) => Some(Self(text.trim_end_matches('/').to_owned())),
+            Some(uri) if uri.authority().is_some_and(|a| !a.as_str().contains('@')) => {
+                Some(Self(text.trim_end_matches('/').to_owned()))
+            }
             // Left as written: a variable that nothing is asked through.
             _ if text.contains("${") => Some(Self(text)),
-            _ => reader.refuse(&node.span, format!("`{text}` is not a base URL"), "write one such as https://api.openai.com/v1, without user, password or query"),
+            _ => reader.refuse(
+                &node.span,
+                format!("`{text}` is not a base URL"),
+                "write one such as https://api.openai.com/v1, without user, password or query",
+            ),
         }
     }
     fn schema() -> Value {
@@ -269,10 +317,18 @@ impl Shape for Secret {
         let value = reader.scalar(node, "\"${VARIABLE}\"")?;
         let Data::Scalar { text, .. } = &node.data else { return None };
         if !(text.starts_with("${") && text.ends_with('}')) {
-            return reader.refuse(&node.span, "a secret in a policy file", "put it into the environment and write \"${OPENAI_API_KEY}\" here");
+            return reader.refuse(
+                &node.span,
+                "a secret in a policy file",
+                "put it into the environment and write \"${OPENAI_API_KEY}\" here",
+            );
         }
         if value.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
-            return reader.refuse(&node.span, format!("the value of {text} has characters no header can carry"), "is there a line break at its end?");
+            return reader.refuse(
+                &node.span,
+                format!("the value of {text} has characters no header can carry"),
+                "is there a line break at its end?",
+            );
         }
         Some(Self { value, written: text.clone() })
     }

@@ -44,7 +44,7 @@ impl Default for Data {
 impl Node {
     /// A value without quotes: a number, a word, a duration.
     #[must_use]
-    pub fn plain(text: impl ToString) -> Self {
+    pub fn plain(text: impl std::fmt::Display) -> Self {
         Self { data: Data::Scalar { text: text.to_string(), plain: true }, ..Self::default() }
     }
 
@@ -254,7 +254,8 @@ fn flow(node: &Node) -> String {
         Data::Scalar { text, plain: false } => serde_json::Value::from(text.as_str()).to_string(),
         Data::Seq(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
         Data::Map(entries) => {
-            let entries = entries.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| format!("{}: {}", flow(k), flow(v)));
+            let entries =
+                entries.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| format!("{}: {}", flow(k), flow(v)));
             format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
         }
     }

@@ -1,5 +1,7 @@
 //! How two policies differ, prompt by prompt.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Condition, Report};
@@ -30,7 +32,7 @@ pub struct Differences {
     worse: u64,
     cheaper: u64,
     dearer: u64,
-    kept: Vec<Change>,
+    kept: BTreeMap<u64, Change>,
     keep: usize,
     not_kept: u64,
 }
@@ -68,8 +70,8 @@ impl Differences {
     }
 
     /// Adds a prompt's traces: under the policy, and under the one it is
-    /// compared against.
-    pub fn add(&mut self, id: &str, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
+    /// compared against. `number` is its place in the recording.
+    pub fn add(&mut self, number: u64, id: &str, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
         let tier = |(policy, trace): (&Policy, &Trace)| Some(policy.tiers[trace.served()?.tier].name.clone());
         let label = |trace: &Trace| match trace.served() {
             Some(attempt) => attempt.quality,
@@ -87,23 +89,18 @@ impl Differences {
         self.dearer += u64::from(cost_usd.is_some_and(|c| c > 0.0));
         let differs = |delta: Option<f64>| delta.is_some_and(|d| d != 0.0);
         if change.from != change.to || differs(cost_usd) || differs(quality) {
-            self.kept_or_counted(change);
-        }
-    }
-
-    fn kept_or_counted(&mut self, change: Change) {
-        if self.kept.len() < self.keep {
-            self.kept.push(change);
-        } else {
-            self.not_kept += 1;
+            self.kept.insert(number, change);
+            // The first in the recording stay, in whatever order they come.
+            if self.kept.len() > self.keep {
+                self.kept.pop_last();
+                self.not_kept += 1;
+            }
         }
     }
 
     /// Both reports and what differs.
     #[must_use]
     pub fn comparison(self, report: Report, against: Report) -> Comparison {
-        let mut changes = self.kept;
-        changes.sort_by(|a, b| a.id.cmp(&b.id));
         Comparison {
             report,
             against,
@@ -113,7 +110,7 @@ impl Differences {
             worse: self.worse,
             cheaper: self.cheaper,
             dearer: self.dearer,
-            changes,
+            changes: self.kept.into_values().collect(),
             changes_not_listed: self.not_kept,
         }
     }

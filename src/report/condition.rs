@@ -95,14 +95,19 @@ impl Condition {
     /// # Errors
     /// When the metric is unknown, or a percentage has nothing to compare to.
     pub fn value(&self, report: &Report, against: Option<&Report>) -> Result<f64, String> {
-        let of = |r: &Report| r.metric(&self.metric).ok_or_else(|| format!("{} is unknown under {}: {}", self.metric, r.policy, why_unknown(&self.metric)));
+        let of = |r: &Report| {
+            r.metric(&self.metric)
+                .ok_or_else(|| format!("{} is unknown under {}: {}", self.metric, r.policy, why_unknown(&self.metric)))
+        };
         let own = of(report)?;
         match against {
             Some(other) if !self.own_value => {
                 let other = of(other)?;
                 match self.in_percent {
                     false => Ok(own - other),
-                    true if other == 0.0 => Err(format!("{} is 0 under the policy compared against, which has no percentage", self.metric)),
+                    true if other == 0.0 => {
+                        Err(format!("{} is 0 under the policy compared against, which has no percentage", self.metric))
+                    }
                     true => Ok((own / other - 1.0) * 100.0),
                 }
             }

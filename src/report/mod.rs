@@ -29,6 +29,8 @@ pub struct Report {
     pub unanswered: u64,
     /// Prompts for which more than one tier was asked.
     pub escalated: u64,
+    /// Labels outside 0..=1 that were held at the nearer end.
+    pub labels_held: u64,
     /// Dollars.
     pub cost: CostReport,
     /// Labels; none where no served answer has one.

@@ -23,6 +23,7 @@ pub struct Tally {
     baseline: Usd,
     quality: Labels,
     baseline_quality: Labels,
+    labels_held: u64,
     /// Microseconds, three digits.
     latency: Option<Histogram<u64>>,
     tiers: Vec<TierTally>,
@@ -82,6 +83,7 @@ impl Tally {
             baseline: Usd::ZERO,
             quality: Labels::default(),
             baseline_quality: Labels::default(),
+            labels_held: 0,
             latency: Histogram::new(3).ok(),
             tiers: policy.tiers.iter().map(|_| TierTally::default()).collect(),
         }
@@ -95,6 +97,7 @@ impl Tally {
         for attempt in &trace.attempts {
             self.tiers[attempt.tier].add(attempt);
         }
+        self.labels_held += exchange.answers.values().map(|a| u64::from(a.is_label_held)).sum::<u64>();
         let mut baseline = Cost::UNKNOWN;
         for tier in &policy.tiers {
             let alone = alone_cost(exchange, tier, trace);
@@ -117,7 +120,9 @@ impl Tally {
         }
         self.add_quality(policy, exchange, trace);
         if let (Some(latency), true) = (&mut self.latency, trace.attempts.iter().all(|a| a.is_timed)) {
-            latency.saturating_record(u64::try_from(trace.elapsed.as_micros()).unwrap_or(u64::MAX).max(1));
+            let micros = u64::try_from(trace.elapsed.as_micros()).unwrap_or(u64::MAX);
+            // Resizes as it must, which cannot fail below a year.
+            let _ = latency.record(micros.clamp(1, 31_536_000_000_000));
         }
     }
 
@@ -144,6 +149,7 @@ impl Tally {
             prompts: self.prompts,
             unanswered: self.unanswered,
             escalated: self.escalated,
+            labels_held: self.labels_held,
             cost: CostReport {
                 prompts: self.priced,
                 unpriced: self.prompts - self.priced,

@@ -16,25 +16,60 @@ pub fn report_text(report: &Report) -> String {
     if cost.prompts == 0 {
         out.push_str("cost      unknown: no prompt has a price for what was asked and for the last tier\n");
     } else {
-        let saved = cost.savings.map_or("savings n/a".to_owned(), |s| format!("saved {}", percent(s)));
-        let _ = writeln!(out, "cost      ${} against ${} for {} alone: {saved}", dollars(cost.usd), dollars(cost.baseline_usd), top(report));
+        let saved = match cost.savings {
+            Some(s) if s < 0.0 => format!("{} dearer", percent(-s)),
+            Some(s) => format!("saved {}", percent(s)),
+            None => "savings n/a".to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "cost      ${} against ${} for {} alone: {saved}",
+            dollars(cost.usd),
+            dollars(cost.baseline_usd),
+            top(report)
+        );
         if cost.estimated > 0 {
-            let _ = writeln!(out, "          {} estimated: no usage was recorded, so tokens are text bytes / 4", counted(cost.estimated, "cost"));
+            let _ = writeln!(
+                out,
+                "          {} estimated: no usage was recorded, so tokens are text bytes / 4",
+                counted(cost.estimated, "cost")
+            );
         }
         if cost.unpriced > 0 {
-            let _ = writeln!(out, "          {} left out: a price or an answer is missing", counted(cost.unpriced, "prompt"));
+            let _ = writeln!(
+                out,
+                "          {} left out: a price or an answer is missing",
+                counted(cost.unpriced, "prompt")
+            );
         }
     }
     match &report.quality {
         Some(quality) => {
             let baseline = quality.baseline.map_or("n/a".to_owned(), |b| format!("{b:.4}"));
-            let _ = writeln!(out, "quality   {:.4} against {baseline} for {} alone, {}", quality.mean, top(report), counted(quality.prompts, "label"));
+            let _ = writeln!(
+                out,
+                "quality   {:.4} against {baseline} for {} alone, {}",
+                quality.mean,
+                top(report),
+                counted(quality.prompts, "label")
+            );
         }
         None => out.push_str("quality   unknown: no served answer has a label\n"),
     }
+    if report.labels_held > 0 {
+        let _ =
+            writeln!(out, "          {} outside 0..=1, held at the nearer end", counted(report.labels_held, "label"));
+    }
     match &report.latency {
         Some(l) => {
-            let _ = writeln!(out, "latency   p50 {} ms, p95 {} ms, p99 {} ms, {}", ms(l.p50_ms), ms(l.p95_ms), ms(l.p99_ms), counted(l.prompts, "prompt"));
+            let _ = writeln!(
+                out,
+                "latency   p50 {} ms, p95 {} ms, p99 {} ms, {}",
+                ms(l.p50_ms),
+                ms(l.p95_ms),
+                ms(l.p99_ms),
+                counted(l.prompts, "prompt")
+            );
         }
         None => out.push_str("latency   unknown: no exchange says how long answers took\n"),
     }
@@ -49,7 +84,18 @@ fn top(report: &Report) -> &str {
 }
 
 fn tier_table(tiers: &[TierReport]) -> String {
-    let header = ["tier", "asked", "accepted", "escalated", "limited", "failed", "cache hits", "cost $", "alone: quality", "cost $"];
+    let header = [
+        "tier",
+        "asked",
+        "accepted",
+        "escalated",
+        "limited",
+        "failed",
+        "cache hits",
+        "cost $",
+        "alone: quality",
+        "cost $",
+    ];
     let rows = tiers.iter().map(|t| {
         vec![
             t.tier.clone(),
@@ -65,8 +111,10 @@ fn tier_table(tiers: &[TierReport]) -> String {
         ]
     });
     let mut out = table(&header, rows.collect());
-    let reasons = |t: &TierReport| t.escalated_by.iter().map(|(by, n)| format!("{by} {n}")).collect::<Vec<_>>().join(", ");
-    let failures = |t: &TierReport| t.failed.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
+    let reasons =
+        |t: &TierReport| t.escalated_by.iter().map(|(by, n)| format!("{by} {n}")).collect::<Vec<_>>().join(", ");
+    let failures =
+        |t: &TierReport| t.failed.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
     for tier in tiers {
         if !tier.escalated_by.is_empty() {
             let _ = writeln!(out, "{} escalated by: {}", tier.tier, reasons(tier));
@@ -99,13 +147,24 @@ pub fn comparison_text(comparison: &Comparison) -> String {
     let _ = writeln!(
         out,
         "of {}: {} by another tier, {} cheaper, {} dearer, {} better, {} worse",
-        counted(c.compared, "prompt"), c.other_tier, c.cheaper, c.dearer, c.better, c.worse
+        counted(c.compared, "prompt"),
+        c.other_tier,
+        c.cheaper,
+        c.dearer,
+        c.better,
+        c.worse
     );
     if !c.changes.is_empty() {
         let row = |change: &Change| {
             let tier = |t: &Option<String>| t.clone().unwrap_or("-".to_owned());
             let signed = |v: Option<f64>, digits: usize| v.map_or("n/a".to_owned(), |v| format!("{v:+.digits$}"));
-            vec![change.id.clone(), tier(&change.from), tier(&change.to), signed(change.cost_usd, 9), signed(change.quality, 2)]
+            vec![
+                change.id.clone(),
+                tier(&change.from),
+                tier(&change.to),
+                signed(change.cost_usd, 9),
+                signed(change.quality, 2),
+            ]
         };
         let rows = c.changes.iter().map(row).collect();
         let _ = write!(out, "\n{}", table(&["prompt", "was", "is", "cost $", "quality"], rows));

@@ -35,18 +35,20 @@ pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
 /// words. Empty for an answer that says nothing.
 #[must_use]
 pub fn normalised(text: &str, tool_calls: &[crate::answer::ToolCall]) -> String {
-    static LETTER: LazyLock<Option<Regex>> =
-        LazyLock::new(|| Regex::new(r"(?i:answer(?: is|:)?)\W*\(?([A-Z])\)?(?:\W|$)|^\W*([A-Z])\W*$|\\boxed\{([A-Z])\}").ok());
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"(?i:answer(?: is|:)?)\W*\(?([A-Z])\)?(?:\W|$)|^\W*([A-Z])\W*$|\\boxed\{([A-Z])\}").ok()
+    });
     static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"-?\d[\d,]*(?:\.\d+)?").ok());
     if !tool_calls.is_empty() {
-        let calls = tool_calls.iter().map(|c| format!("{}({})", c.name, json(&c.arguments).unwrap_or(c.arguments.clone())));
+        let calls =
+            tool_calls.iter().map(|c| format!("{}({})", c.name, json(&c.arguments).unwrap_or(c.arguments.clone())));
         return calls.collect::<Vec<_>>().join(";");
     }
     let text = unfenced(text);
-    if text.starts_with(['{', '[']) {
-        if let Some(value) = json(text) {
-            return value;
-        }
+    if text.starts_with(['{', '['])
+        && let Some(value) = json(text)
+    {
+        return value;
     }
     if let Some(found) = LETTER.as_ref().and_then(|r| r.captures_iter(text).last()) {
         return found.iter().skip(1).flatten().next().map_or("", |m| m.as_str()).to_owned();
@@ -64,7 +66,8 @@ fn json(text: &str) -> Option<String> {
     fn sorted(value: Value) -> Value {
         match value {
             Value::Object(map) => {
-                let sorted_map: std::collections::BTreeMap<_, _> = map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+                let sorted_map: std::collections::BTreeMap<_, _> =
+                    map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
                 Value::Object(sorted_map.into_iter().collect())
             }
             Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),

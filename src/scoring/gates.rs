@@ -20,8 +20,10 @@ pub enum Gate {
     NotRefusal,
     /// No phrase is repeated over and over.
     NoRepetition,
-    /// The text is JSON, a code fence around it allowed. Tool calls pass.
+    /// Where the request asks for JSON, the text is JSON.
     Json,
+    /// The text is JSON, a code fence around it allowed. Tool calls pass.
+    JsonAlways,
     /// The text matches. Tool calls pass.
     Matches(Pattern),
     /// The text has a fitting length. Tool calls pass.
@@ -50,7 +52,7 @@ impl Gate {
             Self::NotEmpty => "not_empty",
             Self::NotRefusal => "not_refusal",
             Self::NoRepetition => "no_repetition",
-            Self::Json => "json",
+            Self::Json | Self::JsonAlways => "json",
             Self::Matches(_) => "matches",
             Self::Length(_) => "length",
         }
@@ -59,10 +61,10 @@ impl Gate {
     /// Whether every choice of the answer passes.
     #[must_use]
     pub fn passes(&self, evidence: &Evidence<'_>) -> bool {
-        evidence.answer.choices.iter().all(|choice| self.passes_choice(choice))
+        evidence.answer.choices.iter().all(|choice| self.passes_choice(evidence.prompt.asks_json, choice))
     }
 
-    fn passes_choice(&self, choice: &Choice) -> bool {
+    fn passes_choice(&self, asks_json: bool, choice: &Choice) -> bool {
         let is_call = !choice.tool_calls.is_empty();
         match self {
             Self::Complete => matches!(
@@ -72,7 +74,10 @@ impl Gate {
             Self::NotEmpty => is_call || !choice.text.trim().is_empty(),
             Self::NotRefusal => choice.refusal.is_empty() && !is_refusal(&choice.text),
             Self::NoRepetition => !is_looping(&choice.text),
-            Self::Json => is_call || serde_json::from_str::<serde::de::IgnoredAny>(agreement::unfenced(&choice.text)).is_ok(),
+            Self::Json if !asks_json => true,
+            Self::Json | Self::JsonAlways => {
+                is_call || serde_json::from_str::<serde::de::IgnoredAny>(agreement::unfenced(&choice.text)).is_ok()
+            }
             Self::Matches(pattern) => is_call || pattern.0.is_match(&choice.text),
             Self::Length(length) => {
                 is_call || (length.min_chars..=length.max_chars).contains(&choice.text.chars().count())
@@ -140,11 +145,12 @@ mod tests {
             (Gate::Complete, said("x", "tool_calls"), said("x", "content_filter")),
             (Gate::NotEmpty, said("x", "stop"), said(" \n", "stop")),
             (Gate::Json, said("```json\n{\"a\":1}\n```", "stop"), said("{\"a\":1", "stop")),
+            (Gate::JsonAlways, said("[1]", "stop"), said("[1] and so on", "stop")),
             (pattern(), said("so\nAnswer: 3", "stop"), said("3", "stop")),
             (length(), said("äöü", "stop"), said("abcd", "stop")),
         ] {
-            assert!(gate.passes_choice(&good), "{gate:?} passes {good:?}");
-            assert!(!gate.passes_choice(&bad), "{gate:?} stops {bad:?}");
+            assert!(gate.passes_choice(true, &good), "{gate:?} passes {good:?}");
+            assert!(!gate.passes_choice(true, &bad), "{gate:?} stops {bad:?}");
         }
     }
 
@@ -179,15 +185,21 @@ mod tests {
         assert!(is_looping(&format!("{}and so on and o", "and so on ".repeat(20))), "cut in the middle of a word");
         assert!(!is_looping(&"- - - ".repeat(30)));
         assert!(!is_looping("very very very good"));
-        let list: String = (0..60).map(|n| format!("Step {n}: stir the pot. ")).collect();
+        let list = (0..60).fold(String::new(), |list, n| list + &format!("Step {n}: stir the pot. "));
         assert!(!is_looping(&list));
+    }
+
+    #[test]
+    fn json_is_demanded_only_where_it_was_asked_for() {
+        assert!(Gate::Json.passes_choice(false, &said("plain words", "stop")));
+        assert!(!Gate::JsonAlways.passes_choice(false, &said("plain words", "stop")));
     }
 
     #[test]
     fn a_tool_call_needs_no_text() {
         let call = Choice { tool_calls: vec![crate::answer::ToolCall::default()], ..said("", "tool_calls") };
         for gate in [Gate::NotEmpty, Gate::Json, Gate::Length(Length { min_chars: 1, max_chars: 9 })] {
-            assert!(gate.passes_choice(&call), "{gate:?}");
+            assert!(gate.passes_choice(true, &call), "{gate:?}");
         }
     }
 }

@@ -171,7 +171,13 @@ impl<C: Clock> Watch<C> {
                 if let Ok(mut answer) = Answer::from_frames(watch.kept) {
                     answer.headers = watch.flow.headers;
                     let stored_at = watch.clock.now();
-                    let entry = Entry { answer: Arc::new(answer), stored_at, recorded_cost: None, quality: None, is_timed: true };
+                    let entry = Entry {
+                        answer: Arc::new(answer),
+                        stored_at,
+                        recorded_cost: None,
+                        quality: None,
+                        is_timed: true,
+                    };
                     watch.store.insert(watch.key, entry).await;
                 }
                 None

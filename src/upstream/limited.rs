@@ -57,7 +57,9 @@ fn quota(rule: LimitRule) -> Quota {
 impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
         if let Some(limiter) = &self.tiers[tier.index] {
-            limiter.check().map_err(|until| Failure::Limited { retry_after: until.wait_time_from(self.clock.now()) })?;
+            limiter
+                .check()
+                .map_err(|until| Failure::Limited { retry_after: until.wait_time_from(self.clock.now()) })?;
         }
         self.inner.ask(tier, prompt, delivery).await
     }

@@ -140,7 +140,8 @@ impl<C: Clock> Live<C> {
             body.truncate(MAX_ERROR);
             return Err(Failure::Refused { status, body, retry_after });
         }
-        let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let content_type =
+            response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
         let pieces = self.pieces(response);
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
@@ -179,7 +180,9 @@ async fn gather(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> Resul
 
 /// The events of a body. A body that ends before `[DONE]` and before every
 /// choice has said why it ended was cut.
-fn frames(pieces: BoxStream<'static, Result<Bytes, Failure>>) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+fn frames(
+    pieces: BoxStream<'static, Result<Bytes, Failure>>,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
     struct Reading {
         pieces: BoxStream<'static, Result<Bytes, Failure>>,
         splitter: sse::Splitter,
@@ -187,7 +190,13 @@ fn frames(pieces: BoxStream<'static, Result<Bytes, Failure>>) -> impl Stream<Ite
         received: usize,
         is_over: bool,
     }
-    let reading = Reading { pieces, splitter: sse::Splitter::default(), gathered: Gathered::default(), received: 0, is_over: false };
+    let reading = Reading {
+        pieces,
+        splitter: sse::Splitter::default(),
+        gathered: Gathered::default(),
+        received: 0,
+        is_over: false,
+    };
     stream::try_unfold(reading, |mut reading| async move {
         loop {
             let event = if reading.is_over { reading.splitter.finish() } else { reading.splitter.next_event() };

@@ -32,7 +32,12 @@ pub use recorded::Recorded;
 pub trait Upstream: Send + Sync + 'static {
     /// Asks `tier` once. Frames may flow as they come only for
     /// [`Delivery::Flow`] and a prompt that asks for a stream.
-    fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> impl Future<Output = Result<Reply, Failure>> + Send;
+    fn ask(
+        &self,
+        tier: &Tier,
+        prompt: &Prompt,
+        delivery: Delivery,
+    ) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
 
 /// How an answer may be handed over.

@@ -14,11 +14,14 @@ use crate::policy::Tier;
 use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
+/// Exchanges by what they ask, those that ask the same in order.
+type Held = HashMap<[u8; 32], VecDeque<Arc<Exchange>>>;
+
 /// Answers from the exchanges it holds.
 #[derive(Clone, Debug)]
 pub struct Recorded<C> {
     clock: C,
-    held: Arc<RwLock<HashMap<[u8; 32], VecDeque<Arc<Exchange>>>>>,
+    held: Arc<RwLock<Held>>,
 }
 
 impl<C: Clock> Recorded<C> {

@@ -1,0 +1,215 @@
+//! Every error a client can see, and the one place where a failure becomes an
+//! HTTP status.
+//!
+//! Invariant: OpenAI's shape, all four keys. Both OpenAI SDKs retry 408, 409,
+//! 429 and 5xx twice, so `x-should-retry` says whether that can help.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+
+use crate::openai::envelope::ErrorBody;
+use crate::policy::{Policy, UnknownModel};
+use crate::prompt::NotAPrompt;
+use crate::trace::{Failure, Outcome, Trace};
+
+/// An error as a client gets it.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    body: Body,
+    /// Where waiting helps.
+    retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Debug)]
+enum Body {
+    Ours(ErrorBody),
+    /// The upstream's own error, already in OpenAI's shape.
+    Theirs(Bytes),
+}
+
+const INVALID: &str = "invalid_request_error";
+const UPSTREAM: &str = "upstream_error";
+/// OpenAI's SDKs do not wait longer than this for a retry.
+const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+impl ApiError {
+    fn ours(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: String) -> Self {
+        let body = Body::Ours(ErrorBody { message, kind, param: None, code });
+        Self { status, body, retry_after: None }
+    }
+
+    fn param(mut self, param: &str) -> Self {
+        if let Body::Ours(body) = &mut self.body {
+            body.param = Some(param.to_owned());
+        }
+        self
+    }
+
+    /// No such path.
+    #[must_use]
+    pub fn unknown_url(method: &Method, path: &str) -> Self {
+        Self::ours(
+            StatusCode::NOT_FOUND,
+            INVALID,
+            Some("unknown_url"),
+            format!("Unknown request URL: {method} {path}."),
+        )
+    }
+
+    /// The path is there, but not for this method.
+    #[must_use]
+    pub fn method_not_allowed(method: &Method, path: &str) -> Self {
+        let message = format!("Not allowed to {method} on {path}.");
+        Self::ours(StatusCode::METHOD_NOT_ALLOWED, INVALID, Some("method_not_supported"), message)
+    }
+
+    /// The body is larger than is read.
+    #[must_use]
+    pub fn too_large(bound: usize) -> Self {
+        let message = format!("The request body is larger than {bound} bytes.");
+        Self::ours(StatusCode::PAYLOAD_TOO_LARGE, INVALID, Some("request_too_large"), message)
+    }
+
+    /// The body broke off, or is compressed.
+    #[must_use]
+    pub fn unreadable(what: &str) -> Self {
+        Self::ours(StatusCode::BAD_REQUEST, INVALID, None, what.to_owned())
+    }
+
+    /// The body is compressed in a way that is not read.
+    #[must_use]
+    pub fn unsupported_encoding() -> Self {
+        let message = "Compressed request bodies are not read here; send the body without Content-Encoding.".to_owned();
+        Self::ours(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("unsupported_content_encoding"), message)
+    }
+
+    /// The model is not one of the policy's.
+    #[must_use]
+    pub fn unknown_model(unknown: &UnknownModel, policy: &Policy) -> Self {
+        let names: Vec<&str> = policy.model_names().collect();
+        let meant = unknown.meant.as_ref().map_or(String::new(), |m| format!(" Did you mean `{m}`?"));
+        let message =
+            format!("The model `{}` does not exist.{meant} The models here are {}.", unknown.model, names.join(", "));
+        Self::ours(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).param("model")
+    }
+
+    /// Every tier of the ladder failed. What the last one said decides the
+    /// status; what all of them said is in the message.
+    #[must_use]
+    pub fn exhausted(policy: &Policy, trace: &Trace, not_recorded_hint: &str) -> Self {
+        let failure = trace.attempts.iter().rev().find_map(|a| match &a.outcome {
+            Outcome::Failed(failure) => Some(failure),
+            Outcome::Answered { .. } | Outcome::Flowing => None,
+        });
+        let Some(failure) = failure else {
+            return Self::ours(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, "no tier was asked".to_owned());
+        };
+        let said: Vec<String> = trace
+            .attempts
+            .iter()
+            .map(|attempt| {
+                let tier = &policy.tiers[attempt.tier].name;
+                match &attempt.outcome {
+                    Outcome::Failed(failure) => format!("{tier}: {failure}"),
+                    answered => format!("{tier}: {answered}"),
+                }
+            })
+            .collect();
+        let message = format!("No tier gave an answer that could be served: {}.", said.join("; "));
+        let upstream = |status, code| Self::ours(status, UPSTREAM, Some(code), message.clone());
+        match failure {
+            Failure::Limited { retry_after } => {
+                let mut error =
+                    Self::ours(StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"), message);
+                error.retry_after = Some(*retry_after);
+                error
+            }
+            Failure::Refused { status: 401 | 403, .. } => {
+                // Passed on, it would read as if the client's own key were wrong.
+                upstream(StatusCode::BAD_GATEWAY, "upstream_authentication")
+            }
+            Failure::Refused { status, body, retry_after } => {
+                let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_GATEWAY);
+                let mut error = if status.is_client_error() && is_envelope(body) {
+                    Self { status, body: Body::Theirs(body.clone()), retry_after: None }
+                } else if status == StatusCode::TOO_MANY_REQUESTS {
+                    Self::ours(status, "requests", Some("rate_limit_exceeded"), message)
+                } else if status.is_client_error() {
+                    Self::ours(status, INVALID, None, message)
+                } else {
+                    upstream(StatusCode::BAD_GATEWAY, "upstream_failed")
+                };
+                if status == StatusCode::TOO_MANY_REQUESTS {
+                    error.retry_after = Some(retry_after.unwrap_or(Duration::from_secs(1)));
+                }
+                error
+            }
+            Failure::TimedOut { .. } => upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
+            Failure::Unreachable(_) => upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable"),
+            Failure::Cut { .. } | Failure::TooLarge { .. } | Failure::Malformed { .. } => {
+                upstream(StatusCode::BAD_GATEWAY, "upstream_malformed")
+            }
+            Failure::NotRecorded => {
+                let message = format!("No answer is recorded for this prompt. {not_recorded_hint}");
+                Self::ours(StatusCode::NOT_FOUND, INVALID, Some("not_recorded"), message)
+            }
+        }
+    }
+
+    /// The data of an error frame, for a failure after the first byte.
+    #[must_use]
+    pub fn frame(failure: &Failure) -> String {
+        ErrorBody {
+            message: format!("The stream broke off: {failure}."),
+            kind: UPSTREAM,
+            param: None,
+            code: Some("stream_interrupted"),
+        }
+        .to_json()
+    }
+}
+
+impl From<NotAPrompt> for ApiError {
+    fn from(why: NotAPrompt) -> Self {
+        let error = Self::ours(StatusCode::BAD_REQUEST, INVALID, None, why.to_string());
+        match why {
+            NotAPrompt::Missing(field) => error.param(field),
+            NotAPrompt::Json(_) => error,
+        }
+    }
+}
+
+fn is_envelope(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Envelope {
+        #[expect(dead_code, reason = "only its presence counts")]
+        error: serde_json::Map<String, serde_json::Value>,
+    }
+    serde_json::from_slice::<Envelope>(body).is_ok()
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = match self.body {
+            Body::Ours(body) => Bytes::from(body.to_json()),
+            Body::Theirs(body) => body,
+        };
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let should_retry = if let Some(wait) = self.retry_after {
+            let wait = wait.min(MAX_RETRY_AFTER);
+            headers.insert("retry-after-ms", HeaderValue::from(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+            "true"
+        } else {
+            "false"
+        };
+        headers.insert("x-should-retry", HeaderValue::from_static(should_retry));
+        response
+    }
+}

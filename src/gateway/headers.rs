@@ -1,0 +1,106 @@
+//! Headers in and out: what goes on to the upstream, and what the cascade
+//! says about its answer.
+
+use std::fmt::Display;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::policy::Policy;
+use crate::trace::{Outcome, Trace};
+
+/// Makes request ids: unique in this process, and not to be guessed.
+#[derive(Debug, Default)]
+pub(super) struct RequestIds {
+    next: AtomicU64,
+    seeds: [RandomState; 2],
+}
+
+impl RequestIds {
+    pub(super) fn next(&self) -> String {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let [high, low] = [&self.seeds[0], &self.seeds[1]].map(|seed| seed.hash_one(number));
+        format!("req_{high:016x}{low:016x}")
+    }
+}
+
+/// The request headers that go on to an upstream.
+pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let goes_on = |name: &HeaderName| {
+        let name = name.as_str();
+        matches!(
+            name,
+            "openai-organization"
+                | "openai-project"
+                | "openai-beta"
+                | "idempotency-key"
+                | "x-client-request-id"
+                | "user-agent"
+        ) || name.starts_with("x-stainless-")
+    };
+    headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// What the cascade says about an answer.
+pub(super) fn describe(policy: &Policy, trace: &Trace, request_id: &str, upstream: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: &dyn Display| {
+        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+            headers.insert(name, value);
+        }
+    };
+    set("x-request-id", &request_id);
+    set("x-cascade-request-id", &request_id);
+    set("x-cascade-policy", &policy.digest);
+    set("x-cascade-attempts", &attempts(policy, trace));
+    let unless_known = |cost: crate::price::Cost| cost.usd.map_or("unknown".to_owned(), |usd| usd.to_string());
+    set("x-cascade-cost-usd", &unless_known(trace.cost()));
+    set("x-cascade-overhead-ms", &format_args!("{:.3}", overhead(trace).as_secs_f64() * 1000.0));
+    if let Some(served) = trace.served() {
+        let tier = &policy.tiers[served.tier];
+        set("x-cascade-tier", &tier.name);
+        set("x-cascade-cache", &served.cache.word());
+        if let Some(score) = trace.score() {
+            set("x-cascade-score", &score);
+        }
+        set("x-cascade-baseline-cost-usd", &baseline(policy, served));
+    }
+    for (name, value) in upstream {
+        let ours = if name == "x-request-id" {
+            HeaderName::from_static("x-cascade-upstream-request-id")
+        } else {
+            name.clone()
+        };
+        headers.append(ours, value.clone());
+    }
+    headers
+}
+
+/// `ada:rejected(0.41<0.72),babbage:accepted(0.88>=0.68)`.
+pub(super) fn attempts(policy: &Policy, trace: &Trace) -> String {
+    let each = trace.attempts.iter().map(|a| format!("{}:{}", policy.tiers[a.tier].name, a.outcome));
+    each.collect::<Vec<_>>().join(",")
+}
+
+/// Time that is ours: all of it less what upstreams and caches took.
+fn overhead(trace: &Trace) -> Duration {
+    trace.elapsed.saturating_sub(trace.attempts.iter().map(|a| a.elapsed).sum())
+}
+
+/// What the last tier alone would have cost for as many tokens, by its price.
+fn baseline(policy: &Policy, served: &crate::trace::Attempt) -> String {
+    let Outcome::Answered { answer, .. } = &served.outcome else { return "unknown".to_owned() };
+    match (&policy.top().price, &answer.usage) {
+        (Some(price), Some(usage)) => price
+            .of(crate::tokens::Tokens {
+                input: usage.prompt_tokens,
+                cached_input: 0,
+                output: usage.completion_tokens,
+                estimated: false,
+            })
+            .to_string(),
+        _ => "unknown".to_owned(),
+    }
+}
