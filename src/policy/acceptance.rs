@@ -3,8 +3,9 @@
 use regex::Regex;
 use serde_json::{Value, json};
 
+use super::containers::At;
 use super::problem::did_you_mean;
-use super::shape::{At, Reader, Shape, shape, words};
+use super::shape::{Reader, Shape, shape, words};
 use super::units::Share;
 use super::yaml::{Data, Node};
 use crate::scoring::{Gate, Length, Pattern, Pool, Scorer};
@@ -104,6 +105,9 @@ impl Shape for Gate {
             _ => None,
         }
     }
+    fn stand_in() -> Option<Self> {
+        Some(Self::Complete)
+    }
     fn schema() -> Value {
         json!({"oneOf": [
             {"enum": ["complete", "not_empty", "not_refusal", "no_repetition", "json"]},
@@ -151,6 +155,9 @@ impl Shape for Scorer {
             _ => None,
         }
     }
+    fn stand_in() -> Option<Self> {
+        Some(Self::Agreement)
+    }
     fn schema() -> Value {
         json!({"oneOf": [
             {"enum": ["confidence", "agreement"]},
@@ -184,6 +191,9 @@ impl Shape for Scorers {
         } else {
             Some(Self(vec![Scorer::read(node, reader)?]))
         }
+    }
+    fn stand_in() -> Option<Self> {
+        Some(Self(vec![Scorer::Agreement]))
     }
     fn schema() -> Value {
         json!({"oneOf": [Scorer::schema(), Vec::<Scorer>::schema()]})

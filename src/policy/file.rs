@@ -7,8 +7,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::acceptance::AcceptFile;
-use super::shape::{At, Named, Reader, Shape, shape, words};
-use super::units::{BaseUrl, ByteSize, Name, Secret};
+use super::containers::{At, Named};
+use super::shape::{Reader, Shape, shape, words};
+use super::text::{BaseUrl, Name, Secret};
+use super::units::ByteSize;
 use super::yaml::Node;
 use crate::price::Usd;
 
@@ -21,7 +23,7 @@ shape! {
         /// Where models are reached, by a name of your choice.
         upstreams: Named<UpstreamFile>,
         /// The ladder, smallest tier first. The last one is always served.
-        tiers: Vec<TierFile>,
+        tiers: At<Vec<TierFile>>,
         /// Exceptions to asking the whole ladder; the first match wins.
         routes: Vec<At<RouteFile>> = Vec::new(),
         /// Answers and what must become of them; `cascade check` tries them.

@@ -6,11 +6,13 @@
 //! without a check. What is wrong in a file is reported all at once.
 
 mod acceptance;
+mod containers;
 mod file;
 mod ladder;
 mod problem;
 mod resolve;
 mod shape;
+mod text;
 mod units;
 mod yaml;
 
@@ -25,7 +27,7 @@ pub use file::Expect;
 pub use ladder::{Ladder, UnknownModel};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::Variables;
-pub use units::Secret;
+pub use text::Secret;
 
 use shape::Shape;
 

@@ -4,9 +4,10 @@
 use std::ops::Range;
 
 use super::acceptance::AcceptFile;
+use super::containers::At;
 use super::file::{PolicyFile, RouteFile, TierFile, UpstreamFile};
 use super::problem::{Problem, did_you_mean};
-use super::shape::{At, Shape};
+use super::shape::Shape;
 use super::{
     Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, UpstreamKind, UpstreamPlace,
     ladder, yaml,
@@ -16,12 +17,16 @@ use crate::scoring::Score;
 
 /// Notes what is wrong; none where too much is missing to go on.
 pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Policy> {
-    if file.tiers.is_empty() {
-        problems.push(Problem::new(0..0, "a policy needs at least one tier").help("add one under `tiers:`"));
+    if file.tiers.value.is_empty() {
+        if !file.tiers.at.is_empty() {
+            problems.push(
+                Problem::new(file.tiers.at.clone(), "a policy needs at least one tier").help("add one under `tiers:`"),
+            );
+        }
         return None;
     }
     let upstreams: Vec<_> = file.upstreams.0.iter().map(|(name, up)| upstream(name, up, problems)).collect();
-    let tiers: Vec<_> = (0..file.tiers.len()).map(|index| tier(file, index, problems)).collect();
+    let tiers: Vec<_> = (0..file.tiers.value.len()).map(|index| tier(file, index, problems)).collect();
     distinct_names(file, problems);
     unused_upstreams(file, problems);
     let routes: Vec<_> = file.routes.iter().map(|r| route(&r.value, file, problems)).collect();
@@ -32,7 +37,7 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
     Some(Policy {
         name: file.name.0.clone(),
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
-        ladders: ladder::Ladders::new(file.tiers.len(), &routes),
+        ladders: ladder::Ladders::new(file.tiers.value.len(), &routes),
         tiers: tiers.into_iter().collect::<Option<_>>()?,
         routes,
         tests: tests.into_iter().collect::<Option<_>>()?,
@@ -72,9 +77,9 @@ fn upstream(name: &At<String>, file: &UpstreamFile, problems: &mut Vec<Problem>)
 }
 
 fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<Tier> {
-    let tier = &file.tiers[index];
+    let tier = &file.tiers.value[index];
     let name = &tier.name.value.0;
-    let is_last = index + 1 == file.tiers.len();
+    let is_last = index + 1 == file.tiers.value.len();
     let known = || file.upstreams.0.iter().map(|(name, _)| name.value.as_str());
     let upstream = refer(&tier.upstream, "upstream", known(), problems);
     if tier.price.is_none() {
@@ -118,7 +123,7 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {
-    let names: Vec<_> = file.tiers[index + 1..].iter().map(|t| format!("`{}`", t.name.value.0)).collect();
+    let names: Vec<_> = file.tiers.value[index + 1..].iter().map(|t| format!("`{}`", t.name.value.0)).collect();
     names.join(", ")
 }
 
@@ -173,7 +178,8 @@ fn refer<'a>(
 ) -> Option<usize> {
     let known: Vec<&str> = known.collect();
     let found = known.iter().position(|k| *k == name.value);
-    if found.is_none() {
+    // An empty name stands in for one that is wrong already.
+    if found.is_none() && !name.value.is_empty() {
         let help = did_you_mean(&name.value, known.iter().copied())
             .map_or(format!("those there are: {}", known.join(", ")), |meant| format!("did you mean `{meant}`?"));
         problems.push(Problem::new(name.at.clone(), format!("there is no {what} `{}`", name.value)).help(help));
@@ -182,9 +188,12 @@ fn refer<'a>(
 }
 
 fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
-    for (at, tier) in file.tiers.iter().enumerate() {
+    for (at, tier) in file.tiers.value.iter().enumerate() {
         let name = &tier.name.value;
-        if file.tiers[..at].iter().any(|t| t.name.value == *name) {
+        if name.0.is_empty() {
+            continue;
+        }
+        if file.tiers.value[..at].iter().any(|t| t.name.value == *name) {
             problems.push(
                 Problem::new(tier.name.at.clone(), format!("two tiers are called `{}`", name.0))
                     .help("give each a name of its own"),
@@ -201,7 +210,7 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
 
 fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (name, _) in &file.upstreams.0 {
-        if file.tiers.iter().all(|t| t.upstream.value != name.value) {
+        if file.tiers.value.iter().all(|t| t.upstream.value != name.value) {
             problems.push(
                 Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value))
                     .help("remove it, or name it in a tier's `upstream:`")
@@ -212,7 +221,7 @@ fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
 }
 
 fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Route> {
-    let names = || policy.tiers.iter().map(|t| t.name.value.0.as_str());
+    let names = || policy.tiers.value.iter().map(|t| t.name.value.0.as_str());
     let when = &file.when.value;
     if let Some(name) = when.model.as_deref().filter(|m| names().any(|n| n == *m)) {
         let what = format!("`{name}` is a tier's name, which pins that tier, so this route can never match");
@@ -231,7 +240,7 @@ fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> 
             }
             places
         }
-        (None, Some(start)) => (refer(start, "tier", names(), problems)?..policy.tiers.len()).collect(),
+        (None, Some(start)) => (refer(start, "tier", names(), problems)?..policy.tiers.value.len()).collect(),
         (both, _) => {
             let what =
                 if both.is_some() { "a route with both `tiers` and `start_at`" } else { "a route that leads nowhere" };
@@ -263,7 +272,7 @@ fn unreachable_routes(file: &PolicyFile, problems: &mut Vec<Problem>) {
 }
 
 fn test(file: &super::file::TestFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<PolicyTest> {
-    let tier = refer(&file.tier, "tier", policy.tiers.iter().map(|t| t.name.value.0.as_str()), problems)?;
+    let tier = refer(&file.tier, "tier", policy.tiers.value.iter().map(|t| t.name.value.0.as_str()), problems)?;
     Some(PolicyTest {
         answer: file.answer.clone(),
         finish_reason: file.finish_reason.clone(),

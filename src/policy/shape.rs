@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::problem::{Problem, did_you_mean};
 use super::yaml::{Data, Node};
@@ -18,6 +18,11 @@ pub trait Shape: Sized {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self>;
     /// The value where the key is left out; none where it must be given.
     fn absent() -> Option<Self> {
+        None
+    }
+    /// A value to go on with where the one written is wrong, so that problems
+    /// further on are seen too. A policy with a stand-in is never used.
+    fn stand_in() -> Option<Self> {
         None
     }
     /// The JSON Schema (2020-12) of the value.
@@ -131,12 +136,14 @@ impl<'a> Reader<'a> {
         default: Option<T>,
         at: &Range<usize>,
     ) -> Option<T> {
-        match fields.get(name) {
+        let read = match fields.get(name) {
             Some(node) => T::read(node, self),
-            None => default
-                .or_else(T::absent)
-                .or_else(|| self.refuse(at, format!("`{name}` is missing"), format!("add `{name}:`"))),
-        }
+            None => default.or_else(T::absent).or_else(|| {
+                let help = format!("add `{name}:`");
+                self.refuse(at, format!("`{name}` is missing"), help)
+            }),
+        };
+        read.or_else(T::stand_in)
     }
 }
 
@@ -144,96 +151,6 @@ impl<'a> Reader<'a> {
 fn looks_secret(text: &str) -> bool {
     const PREFIXES: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "Bearer ", "hf_"];
     !text.contains("${") && PREFIXES.iter().any(|p| text.starts_with(p)) && text.len() >= 16
-}
-
-/// A value together with its place, for checks that come after reading.
-#[derive(Clone, Debug)]
-pub struct At<T> {
-    /// The value.
-    pub value: T,
-    /// Where it stands, in bytes of the source.
-    pub at: Range<usize>,
-}
-
-impl<T: Shape> Shape for At<T> {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { value: T::read(node, reader)?, at: node.span.clone() })
-    }
-    fn schema() -> Value {
-        T::schema()
-    }
-    fn node(&self) -> Node {
-        self.value.node()
-    }
-}
-
-impl<T: Shape> Shape for Option<T> {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        T::read(node, reader).map(Some)
-    }
-    fn absent() -> Option<Self> {
-        Some(None)
-    }
-    fn schema() -> Value {
-        T::schema()
-    }
-    fn node(&self) -> Node {
-        self.as_ref().map_or_else(Node::default, Shape::node)
-    }
-}
-
-impl<T: Shape> Shape for Vec<T> {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Data::Seq(items) = &node.data else {
-            return reader.refuse(
-                &node.span,
-                format!("expected a list, found {}", node.kind()),
-                "write `- ` before each item, or [a, b]",
-            );
-        };
-        // Read all before giving up, so that every item's problems are seen.
-        let read: Vec<Option<T>> = items.iter().map(|item| T::read(item, reader)).collect();
-        read.into_iter().collect()
-    }
-    fn schema() -> Value {
-        json!({"type": "array", "items": T::schema()})
-    }
-    fn node(&self) -> Node {
-        Node::seq(self.iter().map(Shape::node).collect())
-    }
-}
-
-/// A mapping from names that the user chooses, in the order written.
-#[derive(Clone, Debug)]
-pub struct Named<T>(pub Vec<(At<String>, T)>);
-
-impl<T: Shape> Shape for Named<T> {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Data::Map(entries) = &node.data else {
-            return reader.refuse(
-                &node.span,
-                format!("expected a mapping, found {}", node.kind()),
-                "write `name: {...}`",
-            );
-        };
-        let mut read: Vec<Option<(At<String>, T)>> = Vec::new();
-        for (key, value) in entries {
-            let name = At::<String>::read(key, reader);
-            let value = T::read(value, reader);
-            let twice = read.iter().flatten().any(|(n, _)| Some(&n.value) == name.as_ref().map(|n| &n.value));
-            if twice {
-                reader.refuse::<()>(&key.span, "this name is given twice", "keep one of them");
-            }
-            read.push(name.zip(value));
-        }
-        read.into_iter().collect::<Option<_>>().map(Self)
-    }
-    fn schema() -> Value {
-        json!({"type": "object", "additionalProperties": T::schema()})
-    }
-    fn node(&self) -> Node {
-        Node::map(self.0.iter().map(|(name, value)| (name.value.as_str(), value.node())).collect())
-    }
 }
 
 /// A word out of a closed list.
@@ -254,7 +171,12 @@ macro_rules! words {
                     }
                 }
             }
-            fn schema() -> serde_json::Value { serde_json::json!({"enum": [$($word),+]}) }
+            fn stand_in() -> Option<Self> {
+                [$(Self::$variant),+].first().copied()
+            }
+            fn schema() -> serde_json::Value {
+                serde_json::json!({"enum": [$($word),+]})
+            }
             fn node(&self) -> Node { Node::plain(match self { $(Self::$variant => $word,)+ }) }
         }
     };
@@ -274,6 +196,10 @@ macro_rules! shape {
                 let fields = reader.fields(node, &[$(stringify!($field)),+])?;
                 $(let $field = reader.field::<$type>(&fields, stringify!($field), shape!(@default $($default)?), &node.span);)+
                 Some(Self { $($field: $field?),+ })
+            }
+            fn stand_in() -> Option<Self> {
+                $(let $field: Option<$type> = shape!(@default $($default)?);)+
+                Some(Self { $($field: $field.or_else(<$type as Shape>::absent).or_else(<$type as Shape>::stand_in)?),+ })
             }
             fn schema() -> serde_json::Value {
                 let mut properties = serde_json::Map::new();

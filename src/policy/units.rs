@@ -1,35 +1,15 @@
-//! Values with a unit or a range: durations, sizes, shares, dollars, counts,
-//! names, patterns and secrets.
+//! Values with a unit or a range: durations, sizes, shares, dollars, counts.
 //!
 //! Invariant: a value out of its range does not exist.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use regex::Regex;
 use serde_json::{Value, json};
 
 use super::shape::{Reader, Shape};
-use super::yaml::{Data, Node};
+use super::yaml::Node;
 use crate::price::Usd;
-
-impl Shape for String {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "text")?;
-        if text.is_empty() {
-            reader.refuse(&node.span, "empty text", "write something, or leave the key out")
-        } else {
-            Some(text)
-        }
-    }
-    fn schema() -> Value {
-        json!({"type": "string", "minLength": 1})
-    }
-    fn node(&self) -> Node {
-        Node::text(self)
-    }
-}
 
 impl Shape for bool {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -38,6 +18,9 @@ impl Shape for bool {
             "false" => Some(false),
             other => reader.refuse(&node.span, format!("`{other}` is neither true nor false"), "write true or false"),
         }
+    }
+    fn stand_in() -> Option<Self> {
+        Some(false)
     }
     fn schema() -> Value {
         json!({"type": "boolean"})
@@ -64,6 +47,9 @@ impl Shape for Share {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         number(node, reader, "a number from 0 to 1", |v| (0.0..=1.0).contains(&v)).map(Self)
     }
+    fn stand_in() -> Option<Self> {
+        Some(Self(1.0))
+    }
     fn schema() -> Value {
         json!({"type": "number", "minimum": 0, "maximum": 1})
     }
@@ -77,6 +63,9 @@ impl Shape for Usd {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let dollars = number(node, reader, "an amount of dollars, 0 or more", |v| (0.0..1e9).contains(&v))?;
         Usd::from_dollars(dollars)
+    }
+    fn stand_in() -> Option<Self> {
+        Some(Self::ZERO)
     }
     fn schema() -> Value {
         json!({"type": "number", "minimum": 0})
@@ -98,6 +87,9 @@ impl Shape for NonZeroU32 {
             )
         })
     }
+    fn stand_in() -> Option<Self> {
+        Some(Self::MIN)
+    }
     fn schema() -> Value {
         json!({"type": "integer", "minimum": 1, "maximum": u32::MAX})
     }
@@ -114,6 +106,9 @@ impl Shape for usize {
             .parse()
             .ok()
             .or_else(|| reader.refuse(&node.span, format!("`{text}` is not a whole number"), "write digits only"))
+    }
+    fn stand_in() -> Option<Self> {
+        Some(0)
     }
     fn schema() -> Value {
         json!({"type": "integer", "minimum": 0})
@@ -153,6 +148,9 @@ impl Shape for Duration {
                 "write a number above 0 and its unit: 500ms, 30s, 5m, 1h, 7d",
             ),
         }
+    }
+    fn stand_in() -> Option<Self> {
+        Some(Self::from_secs(1))
     }
     fn schema() -> Value {
         json!({"type": "string", "pattern": r"^[0-9._]+\s*(ms|s|m|min|h|d)$"})
@@ -205,137 +203,14 @@ impl Shape for ByteSize {
             ),
         }
     }
+    fn stand_in() -> Option<Self> {
+        Some(Self(1))
+    }
     fn schema() -> Value {
         json!({"type": ["string", "integer"], "pattern": r"^[0-9._]+\s*(GiB|MiB|KiB|GB|MB|KB|kB|B)?$"})
     }
     fn node(&self) -> Node {
         let whole = Self::UNITS.iter().find(|(_, size)| self.0.is_multiple_of(*size));
         Node::plain(whole.map_or(self.0.to_string(), |(name, size)| format!("{}{name}", self.0 / size)))
-    }
-}
-
-/// A name: letters, digits, `-`, `_`, `.`, `/` and `:`, as in model names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(pub String);
-
-impl Shape for Name {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "a name")?;
-        let fits = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./:".contains(c));
-        // Names go into headers and metric labels as they are.
-        if fits {
-            Some(Self(text))
-        } else {
-            reader.refuse(&node.span, format!("`{text}` is not a name"), "use letters, digits and - _ . / : only")
-        }
-    }
-    fn schema() -> Value {
-        json!({"type": "string", "pattern": "^[A-Za-z0-9._/:-]+$"})
-    }
-    fn node(&self) -> Node {
-        Node::text(&self.0)
-    }
-}
-
-/// A regular expression, compiled once.
-impl Shape for Regex {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "a regular expression")?;
-        Regex::new(&text)
-            .map_err(|e| {
-                let why = e.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-                reader.refuse::<()>(
-                    &node.span,
-                    format!("not a regular expression: {why}"),
-                    "the syntax is that of docs.rs/regex; quote it with '...' in YAML",
-                );
-            })
-            .ok()
-    }
-    fn schema() -> Value {
-        json!({"type": "string", "format": "regex"})
-    }
-    fn node(&self) -> Node {
-        Node::text(self.as_str())
-    }
-}
-
-/// A base URL, `http` or `https`, without a slash at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BaseUrl(pub String);
-
-impl Shape for BaseUrl {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "a base URL")?;
-        let uri = text.parse::<http::Uri>().ok();
-        let whole = uri
-            .filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some() && u.query().is_none());
-        match whole {
-            Some(uri) if uri.authority().is_some_and(|a| !a.as_str().contains('@')) => {
-                Some(Self(text.trim_end_matches('/').to_owned()))
-            }
-            // Left as written: a variable that nothing is asked through.
-            _ if text.contains("${") => Some(Self(text)),
-            _ => reader.refuse(
-                &node.span,
-                format!("`{text}` is not a base URL"),
-                "write one such as https://api.openai.com/v1, without user, password or query",
-            ),
-        }
-    }
-    fn schema() -> Value {
-        json!({"type": "string", "pattern": r"^(https?://|\$\{)"})
-    }
-    fn node(&self) -> Node {
-        Node::text(&self.0)
-    }
-}
-
-/// A secret, given as `${VAR}`. Shown only as it was written in the file.
-#[derive(Clone)]
-pub struct Secret {
-    value: String,
-    written: String,
-}
-
-impl Secret {
-    /// The secret itself; only for the header it goes into.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.value
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({})", self.written)
-    }
-}
-
-impl Shape for Secret {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let value = reader.scalar(node, "\"${VARIABLE}\"")?;
-        let Data::Scalar { text, .. } = &node.data else { return None };
-        if !(text.starts_with("${") && text.ends_with('}')) {
-            return reader.refuse(
-                &node.span,
-                "a secret in a policy file",
-                "put it into the environment and write \"${OPENAI_API_KEY}\" here",
-            );
-        }
-        if value.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
-            return reader.refuse(
-                &node.span,
-                format!("the value of {text} has characters no header can carry"),
-                "is there a line break at its end?",
-            );
-        }
-        Some(Self { value, written: text.clone() })
-    }
-    fn schema() -> Value {
-        json!({"type": "string", "pattern": r"^\$\{.+\}$"})
-    }
-    fn node(&self) -> Node {
-        Node::text(&self.written)
     }
 }

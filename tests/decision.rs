@@ -1,0 +1,166 @@
+//! Every rule of the cascade, as rows of a table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prompt_cascade::answer::Answer;
+use prompt_cascade::decision::{Step, judge, next_step};
+use prompt_cascade::openai::Endpoint;
+use prompt_cascade::policy::Policy;
+use prompt_cascade::price::Cost;
+use prompt_cascade::prompt::Prompt;
+use prompt_cascade::scoring::{Grade, Score};
+use prompt_cascade::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Verdict, Why};
+use proptest::prelude::*;
+
+const LADDER: &str = r#"
+name: ladder
+upstreams: { u: { fixtures: embedded } }
+tiers:
+  - { name: ada, model: a, upstream: u, accept: { score: confidence, at_least: 0.7 } }
+  - { name: babbage, model: b, upstream: u, accept: { score: confidence, at_least: 0.7, unscored: accept } }
+  - { name: curie, model: c, upstream: u, accept: { gates: [not_empty] } }
+  - { name: davinci, model: d, upstream: u }
+routes:
+  - { when: { model: fast }, tiers: [ada, babbage] }
+  - { when: { tools: true }, start_at: curie }
+  - { when: { prompt_tokens_over: 100 }, start_at: davinci }
+  - { when: { model: "gpt-4*" }, start_at: babbage }
+"#;
+
+fn policy() -> Policy {
+    Policy::parse("ladder.yaml", LADDER, None).expect("a fine policy").0
+}
+
+fn prompt(body: &str) -> Prompt {
+    Prompt::parse(Endpoint::Chat, body.to_owned().into()).expect(body)
+}
+
+fn attempt(tier: usize, outcome: Outcome) -> Attempt {
+    Attempt {
+        tier,
+        outcome,
+        cost: Cost::FREE,
+        cache: CacheUse::Off,
+        elapsed: Duration::ZERO,
+        is_timed: true,
+        quality: None,
+    }
+}
+
+fn answered(is_accepted: bool) -> Outcome {
+    let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#;
+    let answer = Arc::new(Answer::from_body(body.into()).expect("an answer"));
+    Outcome::Answered { answer, verdict: Verdict { is_accepted, why: Why::Unscored } }
+}
+
+/// What the rule says, in words: `ask ada`, `serve 1`, `give up`.
+fn next(policy: &Policy, prompt: &Prompt, attempts: Vec<Attempt>) -> String {
+    let trace = Trace { attempts, ..Trace::default() };
+    let ladder = policy.ladder_for(prompt).expect("a known model");
+    match next_step(policy, &ladder, &trace) {
+        Step::Ask { tier, is_last } => format!("ask {}{}", tier.name, if is_last { " last" } else { "" }),
+        Step::Serve(attempt) => format!("serve {attempt}"),
+        Step::GiveUp => "give up".to_owned(),
+    }
+}
+
+#[test]
+fn what_to_do_next() {
+    let policy = policy();
+    let whole = prompt(r#"{"model":"ladder","messages":[]}"#);
+    let fast = prompt(r#"{"model":"fast","messages":[]}"#);
+    let failed = || Outcome::Failed(Failure::NotRecorded);
+    for (prompt, attempts, wanted) in [
+        (&whole, vec![], "ask ada"),
+        (&whole, vec![attempt(0, answered(true))], "serve 0"),
+        (&whole, vec![attempt(0, answered(false))], "ask babbage"),
+        (&whole, vec![attempt(0, failed())], "ask babbage"),
+        (&whole, vec![attempt(0, failed()), attempt(1, answered(false))], "ask curie"),
+        (&whole, vec![attempt(0, answered(false)), attempt(1, answered(true))], "serve 1"),
+        (&whole, vec![attempt(2, answered(false))], "ask davinci last"),
+        (&whole, vec![attempt(3, Outcome::Flowing)], "serve 0"),
+        (&whole, vec![attempt(3, failed())], "give up"),
+        (&fast, vec![], "ask ada"),
+        (&fast, vec![attempt(0, answered(false))], "ask babbage last"),
+        (&fast, vec![attempt(0, answered(false)), attempt(1, failed())], "give up"),
+    ] {
+        assert_eq!(next(&policy, prompt, attempts.clone()), wanted, "after {attempts:?}");
+    }
+}
+
+#[test]
+fn which_tiers_a_prompt_may_be_sent_to() {
+    let policy = policy();
+    let long = format!(r#"{{"model":"ladder","messages":[{{"content":"{}"}}]}}"#, "x".repeat(500));
+    for (body, wanted) in [
+        (r#"{"model":"ladder","messages":[]}"#, &[0, 1, 2, 3][..]),
+        (r#"{"model":"fast","messages":[]}"#, &[0, 1]),
+        (r#"{"model":"curie","messages":[]}"#, &[2]),
+        (r#"{"model":"curie","tools":[{}],"messages":[]}"#, &[2]),
+        (r#"{"model":"gpt-4o-mini","messages":[]}"#, &[1, 2, 3]),
+        (r#"{"model":"ladder","tools":[{}],"messages":[]}"#, &[2, 3]),
+        (r#"{"model":"ladder","tools":[],"messages":[]}"#, &[0, 1, 2, 3]),
+        (r#"{"model":"ladder","store":true,"messages":[]}"#, &[3]),
+        (r#"{"model":"fast","store":true,"messages":[]}"#, &[1]),
+        (r#"{"model":"ladder","logit_bias":{},"messages":[]}"#, &[3]),
+        (&long, &[3]),
+    ] {
+        assert_eq!(policy.ladder_for(&prompt(body)).expect(body).tiers(), wanted, "{body}");
+    }
+    let unknown = policy.ladder_for(&prompt(r#"{"model":"laddr","messages":[]}"#)).expect_err("unknown");
+    assert_eq!(unknown.meant.as_deref(), Some("ladder"));
+}
+
+#[test]
+fn what_becomes_of_an_answer() {
+    let policy = policy();
+    let score = |v| Score::new(v).expect("in range");
+    let scored = |v| Grade::Scored(score(v), "confidence");
+    let because = |v| Why::Score { score: score(v), at_least: score(0.7) };
+    for (tier, is_last, grade, is_accepted, why) in [
+        (0, false, scored(0.7), true, because(0.7)),
+        (0, false, scored(0.699), false, because(0.699)),
+        (0, false, Grade::Gated("complete"), false, Why::Gate("complete")),
+        (0, false, Grade::Unscored, false, Why::Unscored),
+        (1, false, Grade::Unscored, true, Why::Unscored),
+        (2, false, Grade::Unscored, true, Why::Unscored),
+        (0, true, Grade::Gated("complete"), true, Why::LastTier),
+        (3, true, Grade::Unscored, true, Why::LastTier),
+    ] {
+        let verdict = judge(&policy.tiers[tier].accept, is_last, || grade);
+        assert_eq!(verdict, Verdict { is_accepted, why }, "tier {tier}, {grade:?}");
+    }
+}
+
+proptest! {
+    /// Whatever tiers answer, each is asked at most once, in order, and the
+    /// cascade ends: with an accepted answer, or having tried the last tier.
+    #[test]
+    fn a_cascade_climbs_and_ends(outcomes in proptest::collection::vec(0u8..3, 4)) {
+        let policy = policy();
+        let ladder = policy.ladder_for(&prompt(r#"{"model":"ladder","messages":[]}"#)).expect("known");
+        let mut trace = Trace::default();
+        let mut asked = Vec::new();
+        let end = loop {
+            match next_step(&policy, &ladder, &trace) {
+                Step::Ask { tier, is_last } => {
+                    asked.push(tier.index);
+                    let outcome = match outcomes[tier.index] {
+                        0 => answered(true),
+                        1 => answered(is_last),
+                        _ => Outcome::Failed(Failure::NotRecorded),
+                    };
+                    trace.attempts.push(attempt(tier.index, outcome));
+                }
+                end => break end,
+            }
+            prop_assert!(asked.len() <= 4);
+        };
+        prop_assert!(asked.is_sorted_by(|a, b| a < b));
+        match end {
+            Step::Serve(at) => prop_assert_eq!(at, trace.attempts.len() - 1),
+            _ => prop_assert_eq!(asked, vec![0, 1, 2, 3]),
+        }
+    }
+}

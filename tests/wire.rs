@@ -1,0 +1,358 @@
+//! The wire: what goes to the upstream, what comes back, and what a client
+//! sees when an upstream misbehaves. Every error with its exact message.
+
+mod support;
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::stream;
+use serde_json::{Value, json};
+use support::{Fake, Seen, Served, completion, response, two_tiers};
+
+const SURE: &[f64] = &[-0.01, -0.02];
+const UNSURE: &[f64] = &[-0.01, -2.0];
+
+struct Setup {
+    served: Served,
+    fake: Fake,
+    _folder: tempfile::TempDir,
+}
+
+/// A gateway of two tiers over a fake upstream.
+async fn setup(answer: impl Fn(&Seen) -> Response + Clone + Send + Sync + 'static) -> Setup {
+    let fake = Fake::start(answer).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = two_tiers(folder.path(), &fake.base_url, "");
+    Setup { served: Served::start(Some(&policy)), fake, _folder: folder }
+}
+
+fn model(seen: &Seen) -> String {
+    seen.json()["model"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn body_of(response: reqwest::Response) -> Value {
+    serde_json::from_slice(&response.bytes().await.expect("a body")).expect("JSON")
+}
+
+fn ok(body: &Value) -> Response {
+    response(200, "application/json", body.to_string())
+}
+
+impl Setup {
+    async fn post(&self, path: &str, body: &str) -> reqwest::Response {
+        let request = support::client().post(format!("{}{path}", self.served.url)).body(body.to_owned());
+        request.header("authorization", "Bearer the-clients-own").header("openai-organization", "org-1").send().await.expect("a response")
+    }
+
+    async fn chat(&self) -> reqwest::Response {
+        self.post("/v1/chat/completions", r#"{"model":"two","messages":[{"role":"user","content":"hi"}]}"#).await
+    }
+
+    /// Status, `x-should-retry` and the error's code and message.
+    async fn error(&self) -> (u16, String, Value, String) {
+        let response = self.chat().await;
+        let status = response.status().as_u16();
+        let retry = response.headers()["x-should-retry"].to_str().expect("ascii").to_owned();
+        assert_eq!(response.headers()["content-type"], "application/json");
+        let body: Value = body_of(response).await;
+        let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
+        for key in ["message", "type", "param", "code"] {
+            assert!(error.contains_key(key), "{body}");
+        }
+        (status, retry, error["code"].clone(), error["message"].as_str().expect("text").to_owned())
+    }
+}
+
+#[tokio::test]
+async fn the_request_goes_on_with_only_the_model_and_logprobs_changed() {
+    let s = setup(|_| ok(&completion("sure", SURE))).await;
+    let body = r#"{ "seed": 18446744073709551617,"x": 1.0, "model": "two",  "messages":[{"role":"user","content":"\u00e9"}],"unknown":{"b":1,"a":2}}"#;
+    assert_eq!(s.post("/chat/completions", body).await.status(), 200);
+    let seen = s.fake.seen();
+    let wanted = body.replacen('{', r#"{"logprobs":true,"#, 1).replace(r#""two""#, r#""small-model""#);
+    assert_eq!(String::from_utf8_lossy(&seen[0].body), wanted);
+    assert_eq!(seen[0].path, "/v1/chat/completions");
+    assert_eq!(seen[0].headers["authorization"], "Bearer sk-test-0123456789abcdef");
+    assert_eq!(seen[0].headers["openai-organization"], "org-1");
+}
+
+#[tokio::test]
+async fn the_answer_comes_back_byte_for_byte_less_the_logprobs_nobody_asked_for() {
+    let upstream = r#"{ "id":"x", "n": 1.0, "big":18446744073709551617, "choices":[{"index":0,"message":{"role":"assistant","content":"hi"},
+        "logprobs": {"content":[{"token":"hi","logprob":-0.01}]},"finish_reason":"stop"}]}"#;
+    let s = setup(move |_| response(200, "application/json", upstream)).await;
+    let back = s.chat().await;
+    assert_eq!(back.headers()["content-type"], "application/json");
+    let stripped = upstream.replace(r#"{"content":[{"token":"hi","logprob":-0.01}]}"#, "null");
+    assert_eq!(back.text().await.expect("a body"), stripped);
+    let asked = s.post("/v1/chat/completions", r#"{"model":"two","logprobs":true,"messages":[]}"#).await;
+    assert_eq!(asked.text().await.expect("a body"), upstream);
+}
+
+#[tokio::test]
+async fn an_unsure_answer_escalates_and_the_headers_say_why() {
+    let s = setup(|seen| {
+        let body = if model(seen) == "small-model" { completion("no", UNSURE) } else { completion("yes", &[]) };
+        let mut response = ok(&body);
+        response.headers_mut().insert("x-request-id", "up-1".parse().expect("ascii"));
+        response.headers_mut().insert("x-ratelimit-remaining-requests", "41".parse().expect("ascii"));
+        response.headers_mut().insert("set-cookie", "a=b".parse().expect("ascii"));
+        response
+    })
+    .await;
+    let back = s.chat().await;
+    let headers = back.headers().clone();
+    assert_eq!(body_of(back).await["choices"][0]["message"]["content"], "yes");
+    assert_eq!(s.fake.models(), ["small-model", "large-model"]);
+    // By hand: exp of the tenth quantile of -2 and -0.01 is exp(-1.801) = 0.165.
+    for (name, wanted) in [
+        ("x-cascade-tier", "large"),
+        ("x-cascade-attempts", "small:rejected(0.16<0.70),large:accepted"),
+        ("x-cascade-cost-usd", "0.000165"),
+        ("x-cascade-baseline-cost-usd", "0.00015"),
+        ("x-cascade-cache", "off"),
+        ("x-cascade-upstream-request-id", "up-1"),
+        ("x-ratelimit-remaining-requests", "41"),
+    ] {
+        assert_eq!(headers[name], wanted, "{name}");
+    }
+    assert_eq!(headers["x-request-id"], headers["x-cascade-request-id"]);
+    assert!(!headers.contains_key("set-cookie"));
+}
+
+#[tokio::test]
+async fn legacy_completions_are_asked_for_logprobs_and_the_client_gets_none() {
+    let s = setup(|_| ok(&json!({"object":"text_completion","choices":[{"index":0,"text":" pain","finish_reason":"stop",
+        "logprobs":{"tokens":[" pain"],"token_logprobs":[-0.01],"top_logprobs":null,"text_offset":[3]}}]}))).await;
+    let back = s.post("/v1/completions", r#"{"model":"two","prompt":"bread:"}"#).await;
+    assert_eq!(back.headers()["x-cascade-tier"], "small");
+    assert_eq!(body_of(back).await["choices"][0]["logprobs"], Value::Null);
+    assert_eq!(s.fake.seen()[0].json()["logprobs"], 5);
+}
+
+fn sse(events: &[&str]) -> String {
+    events.iter().fold(String::new(), |text, event| text + "data: " + event + "\n\n")
+}
+
+const ROLE: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+const WORD: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"logprobs":{"content":[{"token":"hi","logprob":-0.01}]},"finish_reason":null}]}"#;
+const END: &str = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+const USAGE: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#;
+const STREAM: &str = r#"{"model":"two","stream":true,"messages":[]}"#;
+
+#[tokio::test]
+async fn a_held_stream_is_judged_and_then_served_frame_by_frame() {
+    let s = setup(|_| response(200, "text/event-stream", sse(&[ROLE, WORD, END, USAGE, "[DONE]"]))).await;
+    let back = s.post("/v1/chat/completions", STREAM).await;
+    assert_eq!(back.headers()["content-type"], "text/event-stream; charset=utf-8");
+    assert_eq!(back.headers()["x-cascade-attempts"], "small:accepted(0.99>=0.70)");
+    assert_eq!(back.headers()["x-cascade-cost-usd"], "0.000015");
+    let word = WORD.replace(r#"{"content":[{"token":"hi","logprob":-0.01}]}"#, "null");
+    assert_eq!(back.text().await.expect("a body"), sse(&[ROLE, &word, END, "[DONE]"]));
+    assert_eq!(s.fake.seen()[0].json()["stream_options"], json!({"include_usage": true}));
+}
+
+#[tokio::test]
+async fn usage_is_kept_where_the_client_asked_for_it() {
+    let s = setup(|_| response(200, "text/event-stream", sse(&[ROLE, WORD, END, USAGE, "[DONE]"]))).await;
+    let body = r#"{"model":"two","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
+    let text = s.post("/v1/chat/completions", body).await.text().await.expect("a body");
+    assert!(text.ends_with(&sse(&[END, USAGE, "[DONE]"])), "{text}");
+}
+
+#[tokio::test]
+async fn a_rejected_draft_is_never_shown_and_the_last_tier_flows() {
+    let s = setup(|seen| {
+        if model(seen) == "small-model" {
+            let unsure = WORD.replace("-0.01", "-3").replace("hi", "a draft");
+            return response(200, "text/event-stream", sse(&[ROLE, &unsure, END, "[DONE]"]));
+        }
+        // The second half comes only once the first has been seen: see below.
+        let pieces = [sse(&[ROLE, WORD]), sse(&[END, USAGE, "[DONE]"])];
+        let flowing = stream::unfold(0, move |at| {
+            let piece = pieces.get(at).cloned();
+            async move {
+                if at == 1 {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Some((Ok::<_, std::io::Error>(piece?), at + 1))
+            }
+        });
+        response(200, "text/event-stream", Body::from_stream(flowing))
+    })
+    .await;
+    let mut back = s.post("/v1/chat/completions", STREAM).await;
+    assert_eq!(back.headers()["x-cascade-attempts"], "small:rejected(0.04<0.70),large:flowing");
+    assert_eq!(back.headers()["x-cascade-cost-usd"], "unknown");
+    let began = std::time::Instant::now();
+    let mut text = String::new();
+    while !text.contains("hi") {
+        text += std::str::from_utf8(&back.chunk().await.expect("a piece").expect("more")).expect("utf-8");
+    }
+    assert!(began.elapsed() < Duration::from_millis(250), "the first frames did not wait for the last");
+    while let Some(piece) = back.chunk().await.expect("a piece") {
+        text += std::str::from_utf8(&piece).expect("utf-8");
+    }
+    // The last tier has no scorer, so its logprobs are the upstream's own doing.
+    assert_eq!(text, sse(&[ROLE, WORD, END, "[DONE]"]));
+    assert!(!text.contains("draft"));
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_ends_in_an_error_frame() {
+    let s = setup(|seen| match model(seen).as_str() {
+        "small-model" => response(500, "text/plain", "no"),
+        _ => response(200, "text/event-stream", sse(&[ROLE, WORD])),
+    })
+    .await;
+    let back = s.post("/v1/chat/completions", STREAM).await;
+    assert_eq!(back.status(), 200);
+    let text = back.text().await.expect("a body");
+    let length = sse(&[ROLE, WORD]).len();
+    let error = format!(
+        r#"{{"error":{{"message":"The stream broke off: the answer broke off after {length} bytes.","type":"upstream_error","param":null,"code":"stream_interrupted"}}}}"#
+    );
+    assert_eq!(text, sse(&[ROLE, WORD, &error]));
+}
+
+#[tokio::test]
+async fn an_error_in_mid_stream_of_a_held_tier_escalates() {
+    let s = setup(|seen| match model(seen).as_str() {
+        "small-model" => response(200, "text/event-stream", sse(&[ROLE, r#"{"error":{"message":"overloaded"}}"#])),
+        _ => response(200, "text/event-stream", sse(&[ROLE, WORD, END, "[DONE]"])),
+    })
+    .await;
+    let back = s.post("/v1/chat/completions", STREAM).await;
+    assert_eq!(back.headers()["x-cascade-attempts"], "small:failed(malformed),large:flowing");
+    assert_eq!(back.text().await.expect("a body"), sse(&[ROLE, WORD, END, "[DONE]"]));
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let policy = two_tiers(folder.path(), &format!("http://{free}/v1"), "");
+    let fake = Fake::start(|_| ok(&json!({}))).await;
+    let s = Setup { served: Served::start(Some(&policy)), fake, _folder: folder };
+    let refused = "no connection: Connection refused (os error 111)";
+    let message = format!("No tier gave an answer that could be served: small: {refused}; large: {refused}.");
+    assert_eq!(s.error().await, (502, "false".into(), json!("upstream_unreachable"), message));
+}
+
+#[tokio::test]
+async fn an_upstream_that_returns_html() {
+    let s = setup(|_| response(200, "text/html; charset=utf-8", "<html>sign in</html>")).await;
+    let html = "text/html instead of an answer: not a completion: expected value at line 1 column 1";
+    let message = format!("No tier gave an answer that could be served: small: {html}; large: {html}.");
+    assert_eq!(s.error().await, (502, "false".into(), json!("upstream_malformed"), message));
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_over_its_limit() {
+    let s = setup(|_| {
+        let mut limited = response(429, "application/json", "slow down");
+        limited.headers_mut().insert("retry-after", "7".parse().expect("ascii"));
+        limited
+    })
+    .await;
+    assert_eq!(s.chat().await.headers()["retry-after"], "7");
+    let message = "No tier gave an answer that could be served: small: status 429; large: status 429.".to_owned();
+    assert_eq!(s.error().await, (429, "true".into(), json!("rate_limit_exceeded"), message));
+}
+
+#[tokio::test]
+async fn an_upstream_that_fails() {
+    let s = setup(|_| response(500, "text/plain", "oh no")).await;
+    let message = "No tier gave an answer that could be served: small: status 500; large: status 500.".to_owned();
+    assert_eq!(s.error().await, (502, "false".into(), json!("upstream_failed"), message));
+}
+
+#[tokio::test]
+async fn an_upstream_that_refuses_our_key_is_not_the_clients_fault() {
+    let s = setup(|_| response(401, "application/json", r#"{"error":{"message":"Incorrect API key"}}"#)).await;
+    let message = "No tier gave an answer that could be served: small: status 401; large: status 401.".to_owned();
+    assert_eq!(s.error().await, (502, "false".into(), json!("upstream_authentication"), message));
+}
+
+#[tokio::test]
+async fn an_upstreams_word_on_a_bad_request_is_passed_on() {
+    let theirs = r#"{"error":{"message":"'n' is too big","type":"invalid_request_error","param":"n","code":null}}"#;
+    let s = setup(move |_| response(400, "application/json", theirs)).await;
+    let back = s.chat().await;
+    assert_eq!(back.status(), 400);
+    assert_eq!(back.text().await.expect("a body"), theirs);
+}
+
+#[tokio::test]
+async fn an_answer_cut_in_the_middle() {
+    let s = setup(|_| {
+        // The cut waits until the first half is on its way.
+        let cut = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            Err(std::io::Error::other("cut"))
+        });
+        let half = stream::StreamExt::chain(stream::iter([Ok("{\"choices\":[{")]), cut);
+        response(200, "application/json", Body::from_stream(half))
+    })
+    .await;
+    let cut = "the answer broke off after 13 bytes";
+    let message = format!("No tier gave an answer that could be served: small: {cut}; large: {cut}.");
+    assert_eq!(s.error().await, (502, "false".into(), json!("upstream_malformed"), message));
+}
+
+#[tokio::test]
+async fn an_upstream_that_never_answers_is_given_up() {
+    let s = setup(|_| response(200, "application/json", Body::from_stream(stream::pending::<Result<&str, std::io::Error>>()))).await;
+    let slow = "no further piece of the answer within 1.0 s";
+    let message = format!("No tier gave an answer that could be served: small: {slow}; large: {slow}.");
+    assert_eq!(s.error().await, (504, "false".into(), json!("upstream_timeout"), message));
+}
+
+#[tokio::test]
+async fn what_the_client_gets_wrong() {
+    let s = setup(|_| ok(&completion("x", SURE))).await;
+    for (path, body, status, message) in [
+        ("/v1/chat/completions", "{", 400, "We could not read the JSON body of your request: EOF while parsing an object at line 1 column 1."),
+        ("/v1/chat/completions", r#"{"messages":[]}"#, 400, "you must provide a model parameter"),
+        ("/v1/chat/completions", r#"{"model":"two"}"#, 400, "you must provide a messages parameter"),
+        ("/v1/chat/completions", r#"{"model":"tow","messages":[]}"#, 404, "The model `tow` does not exist. Did you mean `two`? The models here are two, small, large."),
+        ("/v1/nope", "{}", 404, "Unknown request URL: POST /v1/nope."),
+        ("/v1/models", "{}", 405, "Not allowed to POST on /v1/models."),
+    ] {
+        let back = s.post(path, body).await;
+        assert_eq!(back.status(), status, "{path} {body}");
+        assert_eq!(back.headers()["x-should-retry"], "false");
+        let json: Value = body_of(back).await;
+        assert_eq!(json["error"]["message"], message);
+        assert!(json["error"].get("param").is_some() && json["error"].get("code").is_some(), "{json}");
+    }
+    let huge = format!(r#"{{"model":"two","messages":[{{"content":"{}"}}]}}"#, "x".repeat(33 << 20));
+    assert_eq!(s.post("/v1/chat/completions", &huge).await.status(), 413);
+    assert!(s.fake.seen().is_empty(), "nothing of this reached the upstream");
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_what_is_in_flight_and_no_line_holds_a_secret() {
+    let s = setup(|_| {
+        let late = stream::once(async {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            Ok::<_, std::io::Error>(completion("late", SURE).to_string())
+        });
+        response(200, "application/json", Body::from_stream(late))
+    })
+    .await;
+    let url = format!("{}/v1/chat/completions", s.served.url);
+    let asking = tokio::spawn(async move {
+        support::client().post(url).body(r#"{"model":"two","messages":[]}"#).send().await.expect("a response")
+    });
+    while s.fake.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let stderr = tokio::task::spawn_blocking(|| s.served.stop()).await.expect("stopped");
+    assert_eq!(asking.await.expect("answered").status(), 200);
+    assert!(stderr.contains("small:accepted(0.98>=0.70)"), "{stderr}");
+    assert!(stderr.contains("stopped, nothing in flight"), "{stderr}");
+    assert!(!stderr.contains("sk-test") && !stderr.contains("the-clients-own"), "{stderr}");
+}
