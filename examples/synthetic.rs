@@ -30,7 +30,8 @@ impl Random {
     }
 }
 
-const TIERS: [(&str, f64, f64); 4] = [("ada", 0.5, 80.0), ("babbage", 0.65, 150.0), ("curie", 0.8, 300.0), ("davinci", 0.95, 700.0)];
+const TIERS: [(&str, f64, f64); 4] =
+    [("ada", 0.5, 80.0), ("babbage", 0.65, 150.0), ("curie", 0.8, 300.0), ("davinci", 0.95, 700.0)];
 
 fn exchange(number: u64, random: &mut Random) -> String {
     let question = if random.next() % 8 == 0 { random.next() % (number + 1) } else { number };
@@ -45,7 +46,10 @@ fn exchange(number: u64, random: &mut Random) -> String {
             let sureness = if is_right { 0.05 } else { 0.9 };
             let logprob = -sureness * random.share() * (1.0 - skill / 2.0);
             let comma = if token > 0 { "," } else { "" };
-            let _ = write!(tokens, r#"{comma}{{"token":" t{token}","logprob":{logprob:.5},"bytes":null,"top_logprobs":[]}}"#);
+            let _ = write!(
+                tokens,
+                r#"{comma}{{"token":" t{token}","logprob":{logprob:.5},"bytes":null,"top_logprobs":[]}}"#
+            );
         }
         let comma = if at > 0 { "," } else { "" };
         let _ = write!(

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 pub use crate::openai::chunk::Usage;
 use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
+use crate::openai::envelope::excerpt;
 use crate::openai::splice::span_of;
 
 /// Signals attached to an answer by someone else, by name: `p_true` for one.
@@ -129,8 +130,29 @@ impl Answer {
             Payload::Whole(body) => body.len(),
             Payload::Frames(frames) => frames.iter().map(|f| f.len() + size_of::<Bytes>()).sum(),
         };
-        let logprobs: usize = self.choices.iter().map(|c| c.logprobs.len() * size_of::<f64>()).sum();
-        size_of::<Self>() + payload + self.text_bytes() + logprobs
+        let choice = |c: &Choice| {
+            size_of::<Choice>() + c.logprobs.len() * size_of::<f64>() + c.tool_calls.len() * size_of::<ToolCall>()
+        };
+        let headers = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 64);
+        size_of::<Self>()
+            + payload
+            + self.text_bytes()
+            + self.choices.iter().map(choice).sum::<usize>()
+            + headers.sum::<usize>()
+    }
+
+    /// The same answer in memory of its own, so that keeping it does not keep
+    /// the larger buffer that it was read from.
+    #[must_use]
+    pub fn compact(&self) -> Self {
+        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let payload = match &self.payload {
+            Payload::Whole(body) => Payload::Whole(own(body)),
+            Payload::Frames(frames) => Payload::Frames(frames.iter().map(own).collect()),
+        };
+        let own_value = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
+        let headers = self.headers.iter().filter_map(|(name, value)| Some((name.clone(), own_value(value).ok()?)));
+        Self { payload, headers: headers.collect(), ..self.clone() }
     }
 }
 
@@ -146,8 +168,10 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// The most choices one answer may have; the API's own bound is 128.
-    const MAX_CHOICES: usize = 1024;
+    /// The most choices one answer may have: the API's own bound.
+    const MAX_CHOICES: usize = 128;
+    /// The most tool calls of one choice: as many as a request may offer tools.
+    const MAX_CALLS: usize = 128;
 
     /// Adds what one piece says.
     ///
@@ -155,7 +179,7 @@ impl Gathered {
     /// When the piece holds an error, or an absurd choice number.
     pub fn add(&mut self, piece: &Piece<'_>) -> Result<(), NotAnAnswer> {
         if let Some(error) = piece.error.filter(|e| e.get() != "null") {
-            return Err(NotAnAnswer::Error(error.get().to_owned()));
+            return Err(NotAnAnswer::Error(excerpt(error.get().as_bytes())));
         }
         self.usage = piece.usage.or(self.usage);
         for choice in &piece.choices {
@@ -165,7 +189,7 @@ impl Gathered {
             if choice.index >= self.choices.len() {
                 self.choices.resize_with(choice.index + 1, Choice::default);
             }
-            add_choice(&mut self.choices[choice.index], choice);
+            add_choice(&mut self.choices[choice.index], choice)?;
         }
         Ok(())
     }
@@ -197,7 +221,7 @@ impl Gathered {
     }
 }
 
-fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) {
+fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) -> Result<(), NotAnAnswer> {
     if let Some(text) = &piece.text {
         to.text.push_str(text);
     }
@@ -206,12 +230,16 @@ fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) {
             to.text.push_str(&content_text(content));
         }
         to.refusal.push_str(message.refusal.as_deref().unwrap_or(""));
-        for (at, call) in message.tool_calls.iter().flatten().enumerate() {
-            let at = call.index.unwrap_or(at).min(Gathered::MAX_CHOICES);
+        let legacy = message.function_call.iter().map(|function| (0, Some(function)));
+        let calls = message.tool_calls.iter().flatten().enumerate();
+        for (at, function) in calls.map(|(at, c)| (c.index.unwrap_or(at), c.function.as_ref())).chain(legacy) {
+            if at >= Gathered::MAX_CALLS {
+                return Err(NotAnAnswer::Shape(format!("tool call number {at}")));
+            }
             if at >= to.tool_calls.len() {
                 to.tool_calls.resize_with(at + 1, ToolCall::default);
             }
-            let Some(function) = &call.function else { continue };
+            let Some(function) = function else { continue };
             to.tool_calls[at].name.push_str(function.name.as_deref().unwrap_or(""));
             to.tool_calls[at].arguments.push_str(function.arguments.as_deref().unwrap_or(""));
         }
@@ -222,6 +250,7 @@ fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) {
     if let Some(reason) = &piece.finish_reason {
         to.finish_reason = Some(reason.clone().into_owned());
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -262,6 +291,7 @@ mod tests {
         let why = |text: &str| Answer::from_body(Bytes::copy_from_slice(text.as_bytes())).expect_err(text).to_string();
         assert_eq!(why("{}"), "a completion without choices");
         assert_eq!(why(r#"{"error":{"code":5}}"#), r#"an error instead of a completion: {"code":5}"#);
+        assert_eq!(why(r#"{"error":{"message":"busy","code":5}}"#), "an error instead of a completion: busy");
         assert!(why("<html>").starts_with("not a completion: expected value"));
     }
 }

@@ -76,13 +76,13 @@ fn attempt(
     trace: &Trace,
     flow: &mut Option<Flow>,
 ) -> Attempt {
-    let failed = |failure| Attempt {
+    let failed = |failure: Failure| Attempt {
         tier: tier.index,
+        // Nobody knows what an answer that is not recorded would have cost.
+        cost: if failure == Failure::NotRecorded { Cost::UNKNOWN } else { Cost::FREE },
         outcome: Outcome::Failed(failure),
-        cost: Cost::FREE,
         cache: CacheUse::Off,
         elapsed,
-        is_timed: true,
         quality: None,
     };
     let reply = match reply {
@@ -110,13 +110,5 @@ fn attempt(
             (Outcome::Answered { answer, verdict }, cost)
         }
     };
-    Attempt {
-        tier: tier.index,
-        outcome,
-        cost,
-        cache: reply.cache,
-        elapsed,
-        is_timed: reply.is_timed,
-        quality: reply.quality,
-    }
+    Attempt { tier: tier.index, outcome, cost, cache: reply.cache, elapsed, quality: reply.quality }
 }

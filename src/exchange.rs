@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::answer::{Answer, Marks, NotAnAnswer};
+use crate::answer::{Answer, Marks, NotAnAnswer, Usage};
 use crate::openai::Endpoint;
 use crate::price::Usd;
 use crate::prompt::{NotAPrompt, Prompt};
@@ -83,6 +83,9 @@ pub enum NotAnExchange {
         /// What it must be.
         wanted: &'static str,
     },
+    /// A time of arrival out of range.
+    #[error("arrived_ms is {0}, which is not from 0 to 1e13: it counts from the start of the recording")]
+    Arrival(String),
     /// Neither a body nor frames.
     #[error("the answer of {0} has neither `body` nor `frames`")]
     Nothing(String),
@@ -138,6 +141,10 @@ impl Exchange {
     pub fn parse(line: &Bytes) -> Result<Self, NotAnExchange> {
         let read: Line<'_> = serde_json::from_slice(line).map_err(|e| NotAnExchange::Json(e.to_string()))?;
         let endpoint = Endpoint::from_path(&read.path).ok_or_else(|| NotAnExchange::Path(read.path.into_owned()))?;
+        // Three centuries of milliseconds: past that, clocks overflow.
+        if let Some(ms) = read.arrived_ms.filter(|ms| !(0.0..1e13).contains(ms)) {
+            return Err(NotAnExchange::Arrival(ms.to_string()));
+        }
         let answers = read.answers.into_iter().map(|(tier, answer)| {
             let answer = recorded(line, &tier, answer)?;
             Ok((tier, answer))
@@ -145,7 +152,7 @@ impl Exchange {
         Ok(Self {
             id: read.id,
             task: read.task,
-            arrived_ms: read.arrived_ms.filter(|ms| ms.is_finite() && *ms >= 0.0),
+            arrived_ms: read.arrived_ms,
             answers: answers.collect::<Result<_, NotAnExchange>>()?,
             reference: read.reference,
             prompt: Prompt::parse(endpoint, slice(line, read.request))?,
@@ -176,8 +183,8 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
     for (field, value) in
         [("elapsed_ms", answer.elapsed_ms), ("first_byte_ms", answer.first_byte_ms), ("cost_usd", answer.cost_usd)]
     {
-        if let Some(value) = value.filter(|v| !(0.0..1e15).contains(v)) {
-            return Err(outside(field, value, "0 or more"));
+        if let Some(value) = value.filter(|v| !(0.0..1e10).contains(v)) {
+            return Err(outside(field, value, "from 0 to 1e10"));
         }
     }
     let body = match (answer.body, answer.frames) {
@@ -198,6 +205,22 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
 }
 
 impl RecordedAnswer {
+    /// The tokens counted, read without reading the rest; none where the tier
+    /// failed, none within where it gave no count.
+    #[must_use]
+    pub fn usage(&self) -> Option<Option<Usage>> {
+        #[derive(Deserialize)]
+        struct Counted {
+            #[serde(default)]
+            usage: Option<Usage>,
+        }
+        let read = |bytes: &Bytes| serde_json::from_slice::<Counted>(bytes).ok()?.usage;
+        (200..300).contains(&self.status).then(|| match &self.body {
+            Recorded::Body(body) => read(body),
+            Recorded::Frames(frames) => frames.iter().rev().find_map(read),
+        })
+    }
+
     /// The answer as the tier would give it now.
     ///
     /// # Errors

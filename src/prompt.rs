@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use crate::openai::Endpoint;
 use crate::openai::canonical::{Members, feed, feed_members};
 use crate::openai::chunk::content_text;
+use crate::openai::request::{Peek, include_usage, is_token_ids};
 use crate::openai::splice::{Splice, span_of};
 
 /// A request for a completion.
@@ -39,7 +40,7 @@ pub struct Prompt {
     /// Sampling temperature; the API's default is 1.
     pub temperature: f64,
     /// True where asking several tiers would be wrong: drafts kept upstream
-    /// (`store`), sound, or fields whose meaning is bound to one model.
+    /// (`store`), sound, or what is bound to one model, token ids for one.
     pub one_tier: bool,
     /// Request headers that go on to the upstream.
     pub headers: HeaderMap,
@@ -56,6 +57,7 @@ struct Spans {
     logprobs: Option<Range<usize>>,
     stream_options: Option<Range<usize>>,
     content: Option<Range<usize>>,
+    tools: Option<Range<usize>>,
 }
 
 /// Why a body is no prompt.
@@ -67,45 +69,6 @@ pub enum NotAPrompt {
     /// A field that every request needs is not there.
     #[error("you must provide a {0} parameter")]
     Missing(&'static str),
-}
-
-#[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
-    model: Option<&'a RawValue>,
-    #[serde(default)]
-    stream: Option<bool>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    stream_options: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    messages: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    prompt: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    logprobs: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    tools: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    response_format: Option<&'a RawValue>,
-    #[serde(default)]
-    temperature: Option<f64>,
-    #[serde(default)]
-    store: Option<bool>,
-    #[serde(default)]
-    echo: Option<bool>,
-    #[serde(borrow, default)]
-    audio: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    best_of: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    suffix: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    logit_bias: Option<&'a RawValue>,
-}
-
-/// Keeps the place of an explicit null, which `Option` alone would lose.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(from).map(Some)
 }
 
 impl Prompt {
@@ -120,7 +83,13 @@ impl Prompt {
     /// When the body is no JSON object, a field read here has the wrong type,
     /// or `model` or the prompt itself is missing.
     pub fn parse(endpoint: Endpoint, body: Bytes) -> Result<Self, NotAPrompt> {
-        let peek: Peek<'_> = serde_json::from_slice(&body).map_err(|e| NotAPrompt::Json(e.to_string()))?;
+        // serde takes a list for a struct, and passes over broken UTF-8 in what
+        // it skips; upstreams read either as something else.
+        let text = std::str::from_utf8(&body).map_err(|e| NotAPrompt::Json(e.to_string()))?;
+        if !text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok() {
+            return Err(NotAPrompt::Json("it must be an object".to_owned()));
+        }
+        let peek: Peek<'_> = serde_json::from_str(text).map_err(|e| NotAPrompt::Json(e.to_string()))?;
         let raw_model = peek.model.ok_or(NotAPrompt::Missing("model"))?;
         let model: String = serde_json::from_str(raw_model.get())
             .map_err(|_| NotAPrompt::Json("`model` must be a string".to_owned()))?;
@@ -135,6 +104,7 @@ impl Prompt {
             logprobs: peek.logprobs.map(span),
             stream_options: peek.stream_options.map(span),
             content: content.map(span),
+            tools: peek.tools.or(peek.functions).map(span),
         };
         Ok(Self {
             endpoint,
@@ -142,11 +112,12 @@ impl Prompt {
             stream: peek.stream.unwrap_or(false),
             asks_usage: peek.stream_options.is_some_and(|raw| include_usage(raw.get()).1),
             asks_logprobs: peek.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false")),
-            has_tools: peek.tools.is_some_and(|raw| raw.get() != "[]"),
+            has_tools: [peek.tools, peek.functions].iter().flatten().any(|raw| raw.get() != "[]"),
             asks_json: peek.response_format.is_some_and(|raw| raw.get().contains("\"json_")),
             temperature: peek.temperature.unwrap_or(1.0),
             one_tier: peek.store == Some(true)
                 || peek.echo == Some(true)
+                || peek.prompt.is_some_and(|raw| is_token_ids(raw.get()))
                 || [peek.audio, peek.best_of, peek.suffix, peek.logit_bias].iter().any(Option::is_some),
             headers: HeaderMap::new(),
             cache_key: OnceLock::new(),
@@ -191,7 +162,10 @@ impl Prompt {
     pub fn cache_key(&self) -> &[u8; 32] {
         self.cache_key.get_or_init(|| {
             let mut hasher = self.hasher();
-            feed_members(&mut hasher, &self.members(), &Self::NOT_IN_KEY);
+            match self.members() {
+                Some(members) => feed_members(&mut hasher, &members, &Self::NOT_IN_KEY),
+                None => _ = hasher.update(&self.body),
+            }
             hasher.finalize().into()
         })
     }
@@ -201,9 +175,8 @@ impl Prompt {
     pub fn content_key(&self) -> &[u8; 32] {
         self.content_key.get_or_init(|| {
             let mut hasher = self.hasher();
-            let members = self.members();
-            for name in Self::CONTENT {
-                if let Some(value) = members.get(name) {
+            for (name, value) in self.members().iter().flat_map(|m| &m.0) {
+                if Self::CONTENT.contains(&&**name) {
                     hasher.update(name.as_bytes());
                     feed(&mut hasher, value);
                 }
@@ -218,8 +191,8 @@ impl Prompt {
         hasher
     }
 
-    fn members(&self) -> Members<'_> {
-        serde_json::from_slice(&self.body).unwrap_or_default()
+    fn members(&self) -> Option<Members<'_>> {
+        serde_json::from_slice(&self.body).ok()
     }
 
     /// The texts asked, in order: each message's, or the legacy prompt.
@@ -232,38 +205,21 @@ impl Prompt {
         }
         let Some(span) = self.spans.content.clone() else { return Vec::new() };
         let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body[span]) else { return Vec::new() };
-        match self.endpoint {
+        let texts = match self.endpoint {
             Endpoint::Chat => serde_json::from_str::<Vec<Message<'_>>>(raw.get())
-                .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect())
-                .unwrap_or_default(),
-            Endpoint::Completions => match serde_json::from_str::<Vec<Cow<'_, str>>>(raw.get()) {
-                Ok(list) => list,
-                Err(_) => vec![content_text(raw)],
-            },
-        }
+                .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect()),
+            Endpoint::Completions if raw.get().starts_with('"') => Ok(vec![content_text(raw)]),
+            Endpoint::Completions => serde_json::from_str(raw.get()),
+        };
+        // Of no shape known here: all of it counts, as it is written.
+        texts.unwrap_or_else(|_| vec![raw.get().into()])
     }
-}
 
-/// A `stream_options` value with `include_usage` on, and whether it was.
-fn include_usage(raw: &str) -> (String, bool) {
-    #[derive(Default, Deserialize)]
-    struct Options<'a> {
-        #[serde(borrow, default, deserialize_with = "present")]
-        include_usage: Option<&'a RawValue>,
-    }
-    let on = "\"include_usage\":true";
-    match serde_json::from_str::<Options<'_>>(raw) {
-        Ok(Options { include_usage: Some(was) }) => {
-            let mut splice = Splice::default();
-            splice.replace(span_of(raw.as_bytes(), was.get()), *b"true");
-            (String::from_utf8_lossy(&splice.apply(raw.as_bytes())).into_owned(), was.get() == "true")
-        }
-        Ok(_) if raw.trim_start().starts_with('{') => {
-            let inside = raw.trim_start()[1..].trim_start();
-            let comma = if inside.starts_with('}') { "" } else { "," };
-            (format!("{{{on}{comma}{inside}"), false)
-        }
-        _ => (format!("{{{on}}}"), false),
+    /// Bytes of text asked, tool definitions among them, for estimating tokens.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let tools = self.spans.tools.as_ref().map_or(0, ExactSizeIterator::len);
+        tools + self.texts().iter().map(|text| text.len()).sum::<usize>()
     }
 }
 

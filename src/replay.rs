@@ -35,16 +35,21 @@ pub struct Replayed {
     pub trace: Trace,
 }
 
+/// Starts an exchange of this number that arrived at this time.
+type Start = Box<dyn Fn(u64, Duration, Arc<Exchange>) -> BoxFuture<'static, Replayed> + Send>;
+
 /// One policy run over exchanges.
 pub struct Replay {
     policy: Arc<Policy>,
     clock: ManualClock,
     recorded: Recorded<ManualClock>,
-    start: Box<dyn Fn(u64, Arc<Exchange>) -> BoxFuture<'static, Replayed> + Send>,
+    start: Start,
     running: FuturesUnordered<BoxFuture<'static, Replayed>>,
     woken: Arc<Woken>,
     pushed: u64,
     file_began: Duration,
+    last_arrival: Duration,
+    out_of_order: u64,
 }
 
 #[derive(Default)]
@@ -64,11 +69,14 @@ impl Replay {
         let recorded = Recorded::new(clock.clone());
         let upstream = layered(recorded.clone(), &policy, clock.clone()).evicting_at_once();
         let cascade = Arc::new(Cascade::new(policy.clone(), upstream, clock.clone()));
-        let start = move |number, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {
-            let cascade = cascade.clone();
+        let clock_of_runs = clock.clone();
+        let start = move |number, arrival: Duration, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {
+            let (cascade, clock) = (cascade.clone(), clock_of_runs.clone());
             Box::pin(async move {
                 let ladder = cascade.policy.ladder_for_recorded(&exchange.prompt);
-                let trace = cascade.run(&ladder, &exchange.prompt).await.trace;
+                let mut trace = cascade.run(&ladder, &exchange.prompt).await.trace;
+                // Waiting for a place in flight counts, as it would for the client.
+                trace.elapsed = clock.now().saturating_sub(arrival);
                 Replayed { number, exchange, trace }
             })
         };
@@ -81,6 +89,8 @@ impl Replay {
             woken: Arc::default(),
             pushed: 0,
             file_began: Duration::ZERO,
+            last_arrival: Duration::ZERO,
+            out_of_order: 0,
         }
     }
 
@@ -90,32 +100,44 @@ impl Replay {
         &self.policy
     }
 
+    /// How many exchanges arrive before the one pushed before them; each was
+    /// taken to arrive with it.
+    #[must_use]
+    pub fn out_of_order(&self) -> u64 {
+        self.out_of_order
+    }
+
     /// Begins another file: what is in flight is finished first, and arrival
     /// times count from now.
     pub fn begin_file(&mut self, done: &mut Vec<Replayed>) {
         self.finish(done);
         self.file_began = self.clock.now();
+        self.last_arrival = self.file_began;
     }
 
     /// Takes the next exchange in at its time of arrival; one without arrives
     /// when the one before is answered. What is answered by then goes to
     /// `done`.
     pub fn push(&mut self, exchange: Arc<Exchange>, done: &mut Vec<Replayed>) {
-        match exchange.arrived_ms {
-            Some(ms) => {
-                let arrival = self.file_began + Duration::from_secs_f64(ms / 1000.0);
-                while self.clock.next_due().is_some_and(|due| due <= arrival) {
-                    self.advance(done);
-                }
-                self.clock.advance_to(arrival);
-                while self.running.len() >= MAX_IN_FLIGHT {
-                    self.advance(done);
-                }
+        let arrival = match exchange.arrived_ms {
+            Some(ms) => self.file_began + Duration::from_secs_f64(ms / 1000.0),
+            None => {
+                self.finish(done);
+                self.clock.now()
             }
-            None => self.finish(done),
+        };
+        self.out_of_order += u64::from(arrival < self.last_arrival);
+        self.last_arrival = arrival.max(self.last_arrival);
+        let arrival = self.last_arrival;
+        while self.clock.next_due().is_some_and(|due| due <= arrival) {
+            self.advance(done);
+        }
+        self.clock.advance_to(arrival);
+        while self.running.len() >= MAX_IN_FLIGHT {
+            self.advance(done);
         }
         self.recorded.hold(&exchange);
-        self.running.push((self.start)(self.pushed, exchange));
+        self.running.push((self.start)(self.pushed, arrival, exchange));
         self.pushed += 1;
         self.run_ready(done);
     }

@@ -1,7 +1,7 @@
 //! How many tokens a prompt and its answer took: as the upstream counted
 //! them, else estimated, and the estimate says that it is one.
 
-use crate::answer::Answer;
+use crate::answer::{Answer, Usage};
 use crate::prompt::Prompt;
 
 /// Bytes of UTF-8 text per token, a common average for English.
@@ -24,26 +24,25 @@ pub struct Tokens {
 /// text, each rounded up.
 #[must_use]
 pub fn count(prompt: &Prompt, answer: &Answer) -> Tokens {
-    match &answer.usage {
-        Some(usage) => Tokens {
-            input: usage.prompt_tokens,
-            cached_input: usage.cached_tokens(),
-            output: usage.completion_tokens,
-            estimated: false,
-        },
-        None => Tokens {
-            input: estimate_prompt(prompt),
-            cached_input: 0,
-            output: of_bytes(answer.text_bytes()),
-            estimated: true,
-        },
-    }
+    answer.usage.and_then(of_usage).unwrap_or_else(|| Tokens {
+        input: estimate_prompt(prompt),
+        cached_input: 0,
+        output: of_bytes(answer.text_bytes()),
+        estimated: true,
+    })
 }
 
-/// Estimated tokens of a prompt's text.
+/// Tokens as an upstream counted them; none where it left a count out.
+#[must_use]
+pub fn of_usage(usage: Usage) -> Option<Tokens> {
+    let (input, output) = (usage.prompt_tokens?, usage.completion_tokens?);
+    Some(Tokens { input, cached_input: usage.cached_tokens().min(input), output, estimated: false })
+}
+
+/// Estimated tokens of a prompt: its texts and tool definitions.
 #[must_use]
 pub fn estimate_prompt(prompt: &Prompt) -> u64 {
-    of_bytes(prompt.texts().iter().map(|text| text.len()).sum())
+    of_bytes(prompt.text_bytes())
 }
 
 fn of_bytes(bytes: usize) -> u64 {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::answer::{Answer, NotAnAnswer};
+use crate::openai::envelope::excerpt;
 use crate::price::Cost;
 use crate::scoring::Score;
 
@@ -37,8 +38,6 @@ pub struct Attempt {
     pub cache: CacheUse,
     /// How long it took.
     pub elapsed: Duration,
-    /// False where a recording does not say how long the tier took.
-    pub is_timed: bool,
     /// The recorded label of the answer, 0..=1. For reports only: no decision
     /// and no scorer reads it.
     pub quality: Option<f64>,
@@ -202,6 +201,16 @@ impl fmt::Display for Phase {
 }
 
 impl Failure {
+    /// What the upstream said for itself, short and without keys; empty where
+    /// it said nothing.
+    #[must_use]
+    pub fn upstream_said(&self) -> String {
+        match self {
+            Self::Refused { body, .. } => excerpt(body),
+            _ => String::new(),
+        }
+    }
+
     /// The word in `x-cascade-attempts` and in reports.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -240,10 +249,11 @@ impl Trace {
         }
     }
 
-    /// The answers so far, smallest tier first.
+    /// The answers so far that every gate let pass, smallest tier first.
     #[must_use]
     pub fn answers(&self) -> Vec<&Answer> {
         let answers = self.attempts.iter().filter_map(|a| match &a.outcome {
+            Outcome::Answered { verdict: Verdict { why: Why::Gate(_), .. }, .. } => None,
             Outcome::Answered { answer, .. } => Some(&**answer),
             Outcome::Flowing | Outcome::Failed(_) => None,
         });

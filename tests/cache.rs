@@ -28,7 +28,8 @@ impl Upstream for Counting {
         if self.fails_first && number == 0 {
             return Err(Failure::Unreachable("for the test".to_owned()));
         }
-        let body = format!(r#"{{"choices":[{{"index":0,"message":{{"content":"{number}"}},"finish_reason":"stop"}}]}}"#);
+        let body =
+            format!(r#"{{"choices":[{{"index":0,"message":{{"content":"{number}"}},"finish_reason":"stop"}}]}}"#);
         Ok(Reply::live(Said::Whole(Arc::new(Answer::from_body(body.into()).expect("an answer")))))
     }
 }
@@ -46,7 +47,7 @@ fn setup(cache: &str, fails_first: bool) -> Setup {
          - {{ name: a, model: m, upstream: u, cache: {cache}, accept: {{ gates: [not_empty] }} }}\n  \
          - {{ name: b, model: m, upstream: u, cache: {cache} }}\n"
     );
-    let policy = Policy::parse("p", &source, None).unwrap_or_else(|p| panic!("{p}")).0;
+    let policy = Policy::parse("p", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
     let (clock, asked) = (ManualClock::default(), Arc::new(AtomicUsize::new(0)));
     let inner = Counting { asked: asked.clone(), fails_first, clock: clock.clone() };
     Setup { cached: Cached::new(inner, &policy, clock.clone()).evicting_at_once(), policy, clock, asked }
@@ -133,6 +134,12 @@ fn tiers_and_different_prompts_do_not_share() {
         (0, prompt(r#"{"model":"x","temperature":0,"messages":[{"content":"q"}],"max_tokens":5}"#)),
     ] {
         assert_eq!(s.ask(tier, &p).0, CacheUse::Miss, "{:?}", p.body());
+    }
+    for other in [
+        r#"{"model":"x","temperature":0,"messages":[{"content":"q","content":"r"}]}"#,
+        r#"{"model":"x","temperature":0,"messages":[{"content":"r","content":"q"}]}"#,
+    ] {
+        assert_eq!(s.ask(0, &prompt(other)).0, CacheUse::Miss, "a name given twice is another prompt: {other}");
     }
     for same in [
         r#"{"model":"y","temperature":0,"messages":[{"content":"q"}]}"#,

@@ -21,7 +21,14 @@ fn replay_of_one_file_as_json() {
 
 #[test]
 fn replay_against_another_policy() {
-    insta::assert_snapshot!(run(&["replay", "fixtures/facts.jsonl", "--against", "tests/policies/top_only.yaml", "--changes", "3"]));
+    insta::assert_snapshot!(run(&[
+        "replay",
+        "fixtures/facts.jsonl",
+        "--against",
+        "tests/policies/top_only.yaml",
+        "--changes",
+        "3"
+    ]));
 }
 
 #[test]
@@ -57,7 +64,9 @@ fn files_that_are_not_there() {
 
 #[test]
 fn wrong_command_lines_exit_with_2() {
-    for arguments in [&["replay"][..], &["nonsense"], &["replay", "fixtures", "--changes", "many"], &["serve", "--listen", "here"]] {
+    for arguments in
+        [&["replay"][..], &["nonsense"], &["replay", "fixtures", "--changes", "many"], &["serve", "--listen", "here"]]
+    {
         assert!(run(arguments).starts_with("exit code: 2\n"), "{arguments:?}: {}", run(arguments));
     }
     assert!(run(&["--help"]).starts_with("exit code: 0\n"));

@@ -29,7 +29,7 @@ routes:
 "#;
 
 fn policy() -> Policy {
-    Policy::parse("ladder.yaml", LADDER, None).expect("a fine policy").0
+    Policy::parse("ladder.yaml", LADDER, &|_| None, false).expect("a fine policy").0
 }
 
 fn prompt(body: &str) -> Prompt {
@@ -37,15 +37,7 @@ fn prompt(body: &str) -> Prompt {
 }
 
 fn attempt(tier: usize, outcome: Outcome) -> Attempt {
-    Attempt {
-        tier,
-        outcome,
-        cost: Cost::FREE,
-        cache: CacheUse::Off,
-        elapsed: Duration::ZERO,
-        is_timed: true,
-        quality: None,
-    }
+    Attempt { tier, outcome, cost: Cost::FREE, cache: CacheUse::Off, elapsed: Duration::ZERO, quality: None }
 }
 
 fn answered(is_accepted: bool) -> Outcome {
@@ -104,10 +96,16 @@ fn which_tiers_a_prompt_may_be_sent_to() {
         (r#"{"model":"ladder","store":true,"messages":[]}"#, &[3]),
         (r#"{"model":"fast","store":true,"messages":[]}"#, &[1]),
         (r#"{"model":"ladder","logit_bias":{},"messages":[]}"#, &[3]),
+        (r#"{"model":"ladder","functions":[{}],"messages":[]}"#, &[2, 3]),
         (&long, &[3]),
     ] {
         assert_eq!(policy.ladder_for(&prompt(body)).expect(body).tiers(), wanted, "{body}");
     }
+    let typo = prompt(r#"{"model":"nope","tools":[{}],"messages":[]}"#);
+    assert!(policy.ladder_for(&typo).is_err(), "a route without a model lets no unknown model in");
+    assert_eq!(policy.ladder_for_recorded(&typo).tiers(), [2, 3]);
+    let ids = Prompt::parse(Endpoint::Completions, r#"{"model":"ladder","prompt":[[1,2]]}"#.into()).expect("a prompt");
+    assert_eq!(policy.ladder_for(&ids).expect("known").tiers(), [3], "token ids mean something to one model only");
     let unknown = policy.ladder_for(&prompt(r#"{"model":"laddr","messages":[]}"#)).expect_err("unknown");
     assert_eq!(unknown.meant.as_deref(), Some("ladder"));
 }

@@ -21,10 +21,25 @@ fn there_are_enough_exchanges_of_every_kind_and_all_tiers_answer_each() {
         assert_eq!(names, TIERS, "{}", exchange.id);
         for (tier, recorded) in &exchange.answers {
             let answer = recorded.answer().unwrap_or_else(|e| panic!("{} {tier}: {e}", exchange.id));
-            assert!(answer.usage.is_some() && recorded.quality.is_some() && recorded.elapsed_ms.is_some(), "{} {tier}", exchange.id);
+            assert!(
+                answer.usage.is_some() && recorded.quality.is_some() && recorded.elapsed_ms.is_some(),
+                "{} {tier}",
+                exchange.id
+            );
         }
     }
-    let kinds = ["arithmetic", "code", "extraction", "facts", "few_shot", "long_form", "multi_turn", "refusals", "tools", "truncation"];
+    let kinds = [
+        "arithmetic",
+        "code",
+        "extraction",
+        "facts",
+        "few_shot",
+        "long_form",
+        "multi_turn",
+        "refusals",
+        "tools",
+        "truncation",
+    ];
     assert_eq!(tasks.keys().map(String::as_str).collect::<Vec<_>>(), kinds);
     assert!(tasks.values().all(|n| *n >= 6), "{tasks:?}");
 }
@@ -39,11 +54,20 @@ fn most_answers_have_logprobs_and_their_tokens_add_up_to_the_text() {
                 all += 1;
                 let choice = &answer["body"]["choices"][0];
                 let logprobs = &choice["logprobs"];
-                let chat = logprobs["content"].as_array().map(|tokens| tokens.iter().map(|t| t["token"].as_str().expect("text")).collect::<String>());
-                let legacy = logprobs["tokens"].as_array().map(|tokens| tokens.iter().map(|t| t.as_str().expect("text")).collect::<String>());
+                let chat = logprobs["content"]
+                    .as_array()
+                    .map(|tokens| tokens.iter().map(|t| t["token"].as_str().expect("text")).collect::<String>());
+                let legacy = logprobs["tokens"]
+                    .as_array()
+                    .map(|tokens| tokens.iter().map(|t| t.as_str().expect("text")).collect::<String>());
                 let Some(joined) = chat.or(legacy) else { continue };
                 with += 1;
-                assert_eq!(joined, choice["message"]["content"].as_str().or(choice["text"].as_str()).expect("text"), "{}", exchange["id"]);
+                assert_eq!(
+                    joined,
+                    choice["message"]["content"].as_str().or(choice["text"].as_str()).expect("text"),
+                    "{}",
+                    exchange["id"]
+                );
             }
         }
     }

@@ -25,8 +25,10 @@ impl Upstream for Always {
 }
 
 fn policy(limits: &str) -> Policy {
-    let source = format!("name: p\nupstreams: {{ u: {{ fixtures: embedded }} }}\ntiers:\n  - {{ name: a, model: m, upstream: u, limits: {limits} }}\n");
-    Policy::parse("p", &source, None).unwrap_or_else(|p| panic!("{p}")).0
+    let source = format!(
+        "name: p\nupstreams: {{ u: {{ fixtures: embedded }} }}\ntiers:\n  - {{ name: a, model: m, upstream: u, limits: {limits} }}\n"
+    );
+    Policy::parse("p", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0
 }
 
 fn prompt() -> Prompt {
@@ -83,7 +85,10 @@ proptest! {
 
 #[tokio::test]
 async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
-    let fake = support::Fake::start(|_| support::response(200, "application/json", support::completion("x", &[-0.01]).to_string())).await;
+    let fake = support::Fake::start(|_| {
+        support::response(200, "application/json", support::completion("x", &[-0.01]).to_string())
+    })
+    .await;
     let folder = tempfile::tempdir().expect("a folder");
     let policy = support::two_tiers(folder.path(), &fake.base_url, ", limits: { requests_per_minute: 1, burst: 3 }");
     let served = support::Served::start(Some(&policy));
@@ -91,7 +96,8 @@ async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
     let mut tiers = Vec::new();
     for _ in 0..7 {
         let body = r#"{"model":"two","messages":[]}"#;
-        let response = client.post(format!("{}/v1/chat/completions", served.url)).body(body).send().await.expect("a response");
+        let response =
+            client.post(format!("{}/v1/chat/completions", served.url)).body(body).send().await.expect("a response");
         let tier = response.headers().get("x-cascade-tier").map(|t| t.to_str().expect("ascii").to_owned());
         if tier.is_none() {
             assert_eq!(response.status(), 429);
@@ -105,5 +111,8 @@ async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
         tiers.push(tier.unwrap_or("none".to_owned()));
     }
     assert_eq!(tiers, ["small", "small", "small", "large", "large", "large", "none"]);
-    assert_eq!(fake.models(), ["small-model", "small-model", "small-model", "large-model", "large-model", "large-model"]);
+    assert_eq!(
+        fake.models(),
+        ["small-model", "small-model", "small-model", "large-model", "large-model", "large-model"]
+    );
 }

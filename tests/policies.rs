@@ -13,7 +13,7 @@ fn variables(name: &str) -> Option<String> {
 }
 
 fn parse(source: &str) -> Result<(Policy, Problems), Problems> {
-    Policy::parse("policy.yaml", source, Some(&variables))
+    Policy::parse("policy.yaml", source, &variables, true)
 }
 
 /// A sound policy with one thing put in place of another.
@@ -49,7 +49,7 @@ fn shipped_policies_are_fine_and_without_warnings() {
         }
         let source = fs::read_to_string(&path).expect("readable");
         let (policy, problems) =
-            Policy::parse(&path.display().to_string(), &source, Some(&variables)).unwrap_or_else(|p| panic!("{p}"));
+            Policy::parse(&path.display().to_string(), &source, &variables, true).unwrap_or_else(|p| panic!("{p}"));
         assert_eq!(problems.warnings_and_errors(), (0, 0), "{problems}");
         assert!(source.starts_with("# yaml-language-server: $schema=policy.schema.json\n"), "{}", path.display());
         assert!(!policy.tests.is_empty(), "{} has no tests", path.display());
@@ -62,9 +62,9 @@ fn shipped_policies_are_fine_and_without_warnings() {
 fn a_policy_written_out_with_its_defaults_is_the_same_policy() {
     for path in ["policies/classic.yaml", "policies/modern.yaml", "policies/local-first.yaml", "policies/demo.yaml"] {
         let source = fs::read_to_string(path).expect("readable");
-        let (policy, _) = Policy::parse(path, &source, None).unwrap_or_else(|p| panic!("{p}"));
-        let (again, _) =
-            Policy::parse("effective", &policy.effective, None).unwrap_or_else(|p| panic!("{p}\n{}", policy.effective));
+        let (policy, _) = Policy::parse(path, &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}"));
+        let (again, _) = Policy::parse("effective", &policy.effective, &|_| None, false)
+            .unwrap_or_else(|p| panic!("{p}\n{}", policy.effective));
         assert_eq!(again.effective, policy.effective);
         assert_eq!(again.digest, policy.digest);
     }
@@ -124,6 +124,9 @@ fn rules_that_join_several_keys_are_reported_too() {
             "{}, start_at: ada }\n  - { when: { model: x }, start_at: davinci }",
         ),
         with("{ tools: true }", "{ model: ada }"),
+        with("davinci }\n", "davinci }\n  - { when: { tools: true, model: \"x*\" }, start_at: ada }\n"),
+        with("accept: { score: confidence, at_least: 0.7 }", "accept: { gates: [{ length: {} }] }"),
+        with("output: 0.4 }", "output: 0.4 }\n    limits: { requests_per_minute: 1, burst: 100000 }"),
     ];
     let shown: Vec<String> = all.iter().map(|source| parse(source).expect_err(source).to_string()).collect();
     insta::assert_snapshot!(shown.join("\n\n"));
@@ -138,6 +141,8 @@ fn what_is_not_yaml_says_where() {
             shown("a: 1\n---\nb: 2\n"),
             shown(""),
             shown("- a\n- b\n"),
+            shown("name: \"x\"”\n"),
+            shown(&"- ".repeat(100_000)),
             shown(&with("name: sound\n", "name: sound\nname: sound\n")),
         ]
         .join("\n\n")
@@ -165,9 +170,21 @@ fn variables_are_filled_and_secrets_never_shown() {
 }
 
 #[test]
+fn what_can_be_used_but_is_odd_is_a_warning() {
+    let all = [
+        with("    price: { input: 2, output: 8 }\n", ""),
+        with("score: confidence, at_least: 0.7", "score: agreement, at_least: 1"),
+        with("tiers:\n", "  spare: { base_url: \"http://127.0.0.1:2/v1\" }\ntiers:\n"),
+    ];
+    let shown: Vec<String> =
+        all.iter().map(|source| parse(source).unwrap_or_else(|p| panic!("{p}")).1.to_string()).collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
 fn a_command_that_asks_nobody_needs_no_variables() {
     let source = with("${OPENAI_API_KEY}", "${NOT_SET_ANYWHERE}");
-    assert!(Policy::parse("policy.yaml", &source, None).is_ok());
+    assert!(Policy::parse("policy.yaml", &source, &|_| None, false).is_ok());
     let problems = parse(&source).expect_err("not set").to_string();
     assert!(problems.contains("the environment variable NOT_SET_ANYWHERE is not set"), "{problems}");
 }

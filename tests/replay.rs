@@ -38,7 +38,11 @@ fn assert_tiers_alone_match(report: &Value, file: &Path) {
     for tier in report["tiers"].as_array().expect("tiers") {
         let name = tier["tier"].as_str().expect("a name");
         let (_, mean, count) = means.iter().find(|(t, ..)| t == name).expect("a tier of the file");
-        assert!((tier["alone_quality"].as_f64().expect("labelled") - mean).abs() < 1e-9, "{name} in {}", file.display());
+        assert!(
+            (tier["alone_quality"].as_f64().expect("labelled") - mean).abs() < 1e-9,
+            "{name} in {}",
+            file.display()
+        );
         assert_eq!(tier["alone_labelled"], *count);
     }
 }
@@ -48,7 +52,10 @@ fn list_prices(folder: &Path, tiers: &[(&str, f64)], accept: &str) -> PathBuf {
     let mut text = "name: list\nupstreams: { u: { fixtures: embedded } }\ntiers:\n".to_owned();
     for (at, (name, price)) in tiers.iter().enumerate() {
         let accept = if at + 1 == tiers.len() { String::new() } else { format!(", accept: {accept}") };
-        let _ = writeln!(text, "  - {{ name: {name}, model: m, upstream: u, price: {{ input: {price}, output: {price} }}{accept} }}");
+        let _ = writeln!(
+            text,
+            "  - {{ name: {name}, model: m, upstream: u, price: {{ input: {price}, output: {price} }}{accept} }}"
+        );
     }
     let path = folder.join("list.yaml");
     std::fs::write(&path, text).expect("written");
@@ -98,7 +105,9 @@ fn ten_lines_of_recorded_traffic_cost_what_hand_arithmetic_says() {
     let report = replay(&[ten.to_str().expect("utf-8"), "--policy", policy.to_str().expect("utf-8")]);
     // Tokens of the ten questions and answers, one per four bytes, each rounded
     // up: 1160, 1287, 1197 and 1103, counted apart from the program.
-    for (tier, tokens, price) in [("ada", 1160, 0.4), ("babbage", 1287, 0.5), ("curie", 1197, 2.0), ("davinci", 1103, 20.0)] {
+    for (tier, tokens, price) in
+        [("ada", 1160, 0.4), ("babbage", 1287, 0.5), ("curie", 1197, 2.0), ("davinci", 1103, 20.0)]
+    {
         let of_tier = report["tiers"].as_array().expect("tiers").iter().find(|t| t["tier"] == tier).expect(tier);
         let by_hand = f64::from(tokens) * price / 1e6;
         assert!((of_tier["usd"].as_f64().expect("a cost") - by_hand).abs() < 1e-12, "{tier}: {of_tier} and {by_hand}");
@@ -167,7 +176,9 @@ fn equal_prompts_meet_in_the_cache_in_simulated_time() {
 fn two_runs_print_the_same_bytes_even_while_the_cache_evicts() {
     let folder = tempfile::tempdir().expect("a folder");
     let exchanges: Vec<Value> = (0..2000u32)
-        .map(|n| exchange(&n.to_string(), f64::from(n) * 7.0, &format!("q{}", n.wrapping_mul(2_654_435_761) >> 27), "x"))
+        .map(|n| {
+            exchange(&n.to_string(), f64::from(n) * 7.0, &format!("q{}", n.wrapping_mul(2_654_435_761) >> 27), "x")
+        })
         .collect();
     let [recorded, policy] = files(folder.path(), &exchanges, ", cache: { capacity: 6KiB }");
     let run = |extra: &[&str]| {
@@ -176,7 +187,8 @@ fn two_runs_print_the_same_bytes_even_while_the_cache_evicts() {
         output.stdout
     };
     let first = run(&["--json"]);
-    let hits = serde_json::from_slice::<Value>(&first).expect("JSON")["tiers"][0]["cache_hits"].as_u64().expect("a count");
+    let hits =
+        serde_json::from_slice::<Value>(&first).expect("JSON")["tiers"][0]["cache_hits"].as_u64().expect("a count");
     assert!((100..1900).contains(&hits), "some are found and some evicted: {hits}");
     for _ in 0..3 {
         assert_eq!(run(&["--json"]), first);
@@ -216,16 +228,75 @@ fn a_prompt_that_no_tier_answers_counts_as_worth_nothing() {
 }
 
 #[test]
+fn an_answer_that_was_not_recorded_leaves_the_outcome_unknown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut partial = exchange("partial", 0.0, "q", "x");
+    partial["answers"].as_object_mut().expect("answers").remove("a");
+    let [recorded, policy] = files(folder.path(), &[partial, exchange("whole", 0.0, "r", "x")], "");
+    let report = replay(&[&recorded, "--policy", &policy]);
+    assert_eq!([&report["not_recorded"], &report["unanswered"]], [1, 0]);
+    assert_eq!([&report["cost"]["unpriced"], &report["quality"]["prompts"], &report["latency"]["prompts"]], [1, 1, 1]);
+    let output =
+        cascade().args(["replay", &recorded, "--policy", &policy, "--fail-if", "cost>1"]).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        stderr,
+        "cascade: failed: cost>1 cannot be told: cost is unknown under p: the cost of 1 prompts is not known; a price or an answer is missing\n"
+    );
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!output.stdout.is_empty(), "the report is printed all the same");
+}
+
+#[test]
+fn prompts_that_differ_only_in_sampling_get_their_own_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let first = exchange("first", 0.0, "q", "x");
+    let mut second = exchange("second", 1.0, "q", "x");
+    second["request"]["max_tokens"] = 5.into();
+    second["answers"]["a"]["quality"] = 1.0.into();
+    let [recorded, policy] = files(folder.path(), &[first, second], "");
+    assert_eq!(replay(&[&recorded, "--policy", &policy])["quality"]["mean"], 0.75);
+}
+
+#[test]
+fn more_prompts_than_fit_in_flight_wait_and_the_waiting_counts() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let exchanges: Vec<Value> = (0..2048).map(|n| exchange(&n.to_string(), 0.0, &n.to_string(), "x")).collect();
+    let [recorded, policy] = files(folder.path(), &exchanges, "");
+    let latency = &replay(&[&recorded, "--policy", &policy])["latency"];
+    // 1,024 at once: the second half waits 300 ms for the first.
+    assert_eq!([&latency["p50_ms"], &latency["p99_ms"]], [300.031, 600.063]);
+}
+
+#[test]
+fn arrivals_out_of_order_are_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [recorded, policy] = files(folder.path(), &[exchange("a", 50.0, "q", "x"), exchange("b", 10.0, "r", "x")], "");
+    let output = cascade().args(["replay", &recorded, "--policy", &policy]).output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        stderr,
+        "cascade: 1 exchanges arrive before the one on the line above; each was taken to arrive with it\n"
+    );
+}
+
+#[test]
 fn two_policies_are_compared_prompt_by_prompt() {
     let folder = tempfile::tempdir().expect("a folder");
-    let exchanges: Vec<Value> = (0..30).map(|n| exchange(&format!("e{n}"), f64::from(n), &n.to_string(), if n < 25 { "long enough" } else { "no" })).collect();
+    let exchanges: Vec<Value> = (0..30)
+        .map(|n| exchange(&format!("e{n}"), f64::from(n), &n.to_string(), if n < 25 { "long enough" } else { "no" }))
+        .collect();
     let [recorded, policy] = files(folder.path(), &exchanges, "");
     let strict = folder.path().join("strict.yaml");
-    let text = std::fs::read_to_string(&policy).expect("readable").replace("[complete]", "[{ length: { min_chars: 5 } }]");
+    let text =
+        std::fs::read_to_string(&policy).expect("readable").replace("[complete]", "[{ length: { min_chars: 5 } }]");
     std::fs::write(&strict, text).expect("written");
     let strict = strict.to_str().expect("utf-8");
     let compared = replay(&[&recorded, "--policy", strict, "--against", &policy, "--changes", "2"]);
-    assert_eq!([&compared["compared"], &compared["other_tier"], &compared["dearer"], &compared["better"]], [30, 5, 5, 5]);
+    assert_eq!(
+        [&compared["compared"], &compared["other_tier"], &compared["dearer"], &compared["better"]],
+        [30, 5, 5, 5]
+    );
     assert_eq!(compared["changes_not_listed"], 3);
     // Two thousand tokens at ten dollars a million more than before.
     assert_eq!(compared["changes"][0], json!({"id": "e25", "from": "a", "to": "b", "cost_usd": 0.02, "quality": 0.5}));
@@ -242,6 +313,9 @@ fn two_policies_are_compared_prompt_by_prompt() {
     assert_eq!(code(&["cost>+100%"]).0, Some(1));
     assert_eq!(code(&["policy.quality<0.9"]).0, Some(1));
     assert_eq!(code(&["qualty<0"]).0, Some(2));
+    let alone =
+        cascade().args(["replay", &recorded, "--policy", strict, "--fail-if", "cost>5%"]).output().expect("it runs");
+    assert_eq!(alone.status.code(), Some(2), "a percentage of what?");
 }
 
 #[test]
@@ -253,16 +327,25 @@ fn broken_lines_are_named_and_passed_over_only_if_asked() {
     std::fs::write(&recorded, text).expect("written");
     let run = |extra: &[&str]| {
         let output = cascade().args(["replay", &recorded, "--policy", &policy]).args(extra).output().expect("it runs");
-        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     };
     let (code, _, stderr) = run(&[]);
     assert_eq!(code, Some(1));
     assert_eq!(
         stderr,
-        format!("cascade: {recorded}:3: EOF while parsing a string at line 1 column 12\n(--skip-broken passes over broken lines and counts them)\n")
+        format!(
+            "cascade: {recorded}:3: EOF while parsing a string at line 1 column 12\n(--skip-broken passes over broken lines and counts them)\n"
+        )
     );
     let (code, stdout, stderr) = run(&["--skip-broken"]);
     assert_eq!(code, Some(0));
     assert!(stdout.ends_with("broken lines skipped: 2\n"), "{stdout}");
-    assert!(stderr.contains(&format!("cascade: skipped {recorded}:4: the path /v1/embeddings is not cascaded")), "{stderr}");
+    assert!(
+        stderr.contains(&format!("cascade: skipped {recorded}:4: the path /v1/embeddings is not cascaded")),
+        "{stderr}"
+    );
 }

@@ -43,7 +43,12 @@ fn ok(body: &Value) -> Response {
 impl Setup {
     async fn post(&self, path: &str, body: &str) -> reqwest::Response {
         let request = support::client().post(format!("{}{path}", self.served.url)).body(body.to_owned());
-        request.header("authorization", "Bearer the-clients-own").header("openai-organization", "org-1").send().await.expect("a response")
+        request
+            .header("authorization", "Bearer the-clients-own")
+            .header("openai-organization", "org-1")
+            .send()
+            .await
+            .expect("a response")
     }
 
     async fn chat(&self) -> reqwest::Response {
@@ -124,8 +129,11 @@ async fn an_unsure_answer_escalates_and_the_headers_say_why() {
 
 #[tokio::test]
 async fn legacy_completions_are_asked_for_logprobs_and_the_client_gets_none() {
-    let s = setup(|_| ok(&json!({"object":"text_completion","choices":[{"index":0,"text":" pain","finish_reason":"stop",
-        "logprobs":{"tokens":[" pain"],"token_logprobs":[-0.01],"top_logprobs":null,"text_offset":[3]}}]}))).await;
+    let s = setup(|_| {
+        ok(&json!({"object":"text_completion","choices":[{"index":0,"text":" pain","finish_reason":"stop",
+        "logprobs":{"tokens":[" pain"],"token_logprobs":[-0.01],"top_logprobs":null,"text_offset":[3]}}]}))
+    })
+    .await;
     let back = s.post("/v1/completions", r#"{"model":"two","prompt":"bread:"}"#).await;
     assert_eq!(back.headers()["x-cascade-tier"], "small");
     assert_eq!(body_of(back).await["choices"][0]["logprobs"], Value::Null);
@@ -136,7 +144,8 @@ fn sse(events: &[&str]) -> String {
     events.iter().fold(String::new(), |text, event| text + "data: " + event + "\n\n")
 }
 
-const ROLE: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+const ROLE: &str =
+    r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
 const WORD: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"logprobs":{"content":[{"token":"hi","logprob":-0.01}]},"finish_reason":null}]}"#;
 const END: &str = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
 const USAGE: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#;
@@ -258,14 +267,17 @@ async fn an_upstream_that_is_over_its_limit() {
     })
     .await;
     assert_eq!(s.chat().await.headers()["retry-after"], "7");
-    let message = "No tier gave an answer that could be served: small: status 429; large: status 429.".to_owned();
+    let message =
+        "No tier gave an answer that could be served: small: status 429: slow down; large: status 429: slow down."
+            .to_owned();
     assert_eq!(s.error().await, (429, "true".into(), json!("rate_limit_exceeded"), message));
 }
 
 #[tokio::test]
 async fn an_upstream_that_fails() {
     let s = setup(|_| response(500, "text/plain", "oh no")).await;
-    let message = "No tier gave an answer that could be served: small: status 500; large: status 500.".to_owned();
+    let message =
+        "No tier gave an answer that could be served: small: status 500: oh no; large: status 500: oh no.".to_owned();
     assert_eq!(s.error().await, (502, "false".into(), json!("upstream_failed"), message));
 }
 
@@ -304,7 +316,10 @@ async fn an_answer_cut_in_the_middle() {
 
 #[tokio::test]
 async fn an_upstream_that_never_answers_is_given_up() {
-    let s = setup(|_| response(200, "application/json", Body::from_stream(stream::pending::<Result<&str, std::io::Error>>()))).await;
+    let s = setup(|_| {
+        response(200, "application/json", Body::from_stream(stream::pending::<Result<&str, std::io::Error>>()))
+    })
+    .await;
     let slow = "no further piece of the answer within 1.0 s";
     let message = format!("No tier gave an answer that could be served: small: {slow}; large: {slow}.");
     assert_eq!(s.error().await, (504, "false".into(), json!("upstream_timeout"), message));
@@ -314,10 +329,20 @@ async fn an_upstream_that_never_answers_is_given_up() {
 async fn what_the_client_gets_wrong() {
     let s = setup(|_| ok(&completion("x", SURE))).await;
     for (path, body, status, message) in [
-        ("/v1/chat/completions", "{", 400, "We could not read the JSON body of your request: EOF while parsing an object at line 1 column 1."),
+        (
+            "/v1/chat/completions",
+            "{",
+            400,
+            "We could not read the JSON body of your request: EOF while parsing an object at line 1 column 1.",
+        ),
         ("/v1/chat/completions", r#"{"messages":[]}"#, 400, "you must provide a model parameter"),
         ("/v1/chat/completions", r#"{"model":"two"}"#, 400, "you must provide a messages parameter"),
-        ("/v1/chat/completions", r#"{"model":"tow","messages":[]}"#, 404, "The model `tow` does not exist. Did you mean `two`? The models here are two, small, large."),
+        (
+            "/v1/chat/completions",
+            r#"{"model":"tow","messages":[]}"#,
+            404,
+            "The model `tow` does not exist. Did you mean `two`? The models here are two, small, large.",
+        ),
         ("/v1/nope", "{}", 404, "Unknown request URL: POST /v1/nope."),
         ("/v1/models", "{}", 405, "Not allowed to POST on /v1/models."),
     ] {

@@ -13,7 +13,7 @@ use crate::openai::Endpoint;
 use crate::policy::{Accept, Expect, Policy, PolicyTest};
 use crate::prompt::Prompt;
 use crate::scoring::{Evidence, Grade, grade};
-use crate::trace::Outcome;
+use crate::trace::{Outcome, Why};
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
@@ -32,7 +32,7 @@ impl Check {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut code = ExitCode::SUCCESS;
         for path in &self.policies {
-            let policy = match load::policy(Some(path), if self.no_env { None } else { Some(&load::environment) }) {
+            let policy = match load::policy(Some(path), !self.no_env) {
                 Ok(policy) => policy,
                 Err(problems) => {
                     eprintln!("cascade: {problems:#}\n");
@@ -76,7 +76,9 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
         }
         Accept::Always => Grade::Unscored,
     });
-    if verdict.is_accepted == (test.expect == Expect::Accept) {
+    // A test's answer has no logprobs and nothing to agree with: its gates decide.
+    let is_gated = matches!(verdict.why, Why::Gate(_));
+    if is_gated == (test.expect == Expect::Escalate) {
         return None;
     }
     let expected = if test.expect == Expect::Accept { "accept" } else { "escalate" };

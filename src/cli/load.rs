@@ -5,21 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::policy::{Policy, Variables};
+use crate::policy::Policy;
 
 /// The embedded demo policy.
 pub(super) const DEMO: (&str, &str) = ("policies/demo.yaml", include_str!("../../policies/demo.yaml"));
 
-/// The environment's variables.
-pub(super) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// The policy in `path`, the demo's where there is none. Warnings are printed.
+/// The policy in `path`, the demo's where there is none, with the variables of
+/// the environment filled in. Warnings are printed.
 ///
 /// # Errors
 /// When it cannot be read, and with every problem it has.
-pub(super) fn policy(path: Option<&Path>, variables: Option<Variables<'_>>) -> anyhow::Result<Policy> {
+pub(super) fn policy(path: Option<&Path>, demands_variables: bool) -> anyhow::Result<Policy> {
     let (name, source) = match path {
         Some(path) => {
             let source =
@@ -29,7 +25,7 @@ pub(super) fn policy(path: Option<&Path>, variables: Option<Variables<'_>>) -> a
         None => (DEMO.0.to_owned(), DEMO.1.to_owned()),
     };
     let colour = std::io::stderr().is_terminal();
-    match Policy::parse(&name, &source, variables) {
+    match Policy::parse(&name, &source, &|name| std::env::var(name).ok(), demands_variables) {
         Ok((policy, warnings)) => {
             if warnings.warnings_and_errors().0 > 0 {
                 eprintln!("{}\n", warnings.render(colour));

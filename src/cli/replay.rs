@@ -54,18 +54,24 @@ fn changes(text: &str) -> Result<usize, String> {
 
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let policy = Arc::new(load::policy(self.policy.as_deref(), None)?);
-        let against = self.against.as_deref().map(|path| load::policy(Some(path), None)).transpose()?;
+        if let (Some(condition), None) = (self.fail_if.iter().find(|c| c.needs_two()), &self.against) {
+            eprintln!("cascade: --fail-if '{condition}' compares two policies: give --against");
+            return Ok(ExitCode::from(2));
+        }
+        let policy = Arc::new(load::policy(self.policy.as_deref(), false)?);
+        let against = self.against.as_deref().map(|path| load::policy(Some(path), false)).transpose()?;
         let mut sides = vec![Side::new(Run::new(policy))];
         sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)))));
         let mut joined =
             Joined { waiting: [HashMap::new(), HashMap::new()], differences: Differences::keeping(self.changes) };
         let broken = self.feed(&mut sides, &mut joined)?;
         let reports: Vec<Report> = sides.iter().map(|side| side.tally.report(side.run.policy())).collect();
-        let failed = self.failed(&reports)?;
-        self.print(reports, joined.differences, broken)?;
-        for condition in &failed {
-            eprintln!("cascade: {condition}");
+        let failed = self.failed(&reports);
+        // Who stops reading the report still gets the verdict.
+        let printed = self.print(reports, joined.differences, broken);
+        printed.or_else(|error| if super::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
+        for line in &failed {
+            eprintln!("cascade: {line}");
         }
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -102,23 +108,25 @@ impl Replay {
             }
             take_done(sides, joined);
         }
+        let out_of_order = sides.first().map_or(0, |side| side.run.out_of_order());
+        if out_of_order > 0 {
+            bar.suspend(|| eprintln!("cascade: {out_of_order} exchanges arrive before the one on the line above; each was taken to arrive with it"));
+        }
         sides.iter_mut().for_each(|side| side.run.finish(&mut side.done));
         take_done(sides, joined);
         bar.finish_and_clear();
         Ok(broken)
     }
 
-    fn failed(&self, reports: &[Report]) -> anyhow::Result<Vec<String>> {
-        let mut failed = Vec::new();
-        for condition in &self.fail_if {
-            let unknown = || format!("--fail-if '{condition}' cannot be told");
-            let against = reports.get(1);
-            if condition.holds(&reports[0], against).map_err(|why| anyhow!(why)).with_context(unknown)? {
-                let value = condition.value(&reports[0], against).unwrap_or(f64::NAN);
-                failed.push(format!("failed: {condition} holds, with {value:.6}"));
-            }
-        }
-        Ok(failed)
+    /// One line for each condition that holds, or cannot be told.
+    fn failed(&self, reports: &[Report]) -> Vec<String> {
+        let against = reports.get(1);
+        let line = |condition: &Condition| match condition.value(&reports[0], against) {
+            Ok(value) if condition.is_met_by(value) => Some(format!("failed: {condition} holds, with {value:.6}")),
+            Ok(_) => None,
+            Err(why) => Some(format!("failed: {condition} cannot be told: {why}")),
+        };
+        self.fail_if.iter().filter_map(line).collect()
     }
 
     fn print(&self, reports: Vec<Report>, differences: Differences, broken: u64) -> anyhow::Result<()> {

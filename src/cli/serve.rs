@@ -40,7 +40,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let policy = Arc::new(load::policy(self.policy.as_deref(), Some(&load::environment))?);
+        let policy = Arc::new(load::policy(self.policy.as_deref(), true)?);
         if !self.listen.ip().is_loopback() && !self.public {
             bail!(
                 "{} can be reached by other machines, and nothing here asks for a key; give --public if that is meant",

@@ -87,6 +87,13 @@ impl ApiError {
         Self::ours(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("unsupported_content_encoding"), message)
     }
 
+    /// The answer cannot be turned into the shape that the client asked for.
+    #[must_use]
+    pub fn unreadable_answer() -> Self {
+        let message = "The answer was streamed in frames that do not make up a whole body.".to_owned();
+        Self::ours(StatusCode::BAD_GATEWAY, UPSTREAM, Some("upstream_malformed"), message)
+    }
+
     /// The model is not one of the policy's.
     #[must_use]
     pub fn unknown_model(unknown: &UnknownModel, policy: &Policy) -> Self {
@@ -114,6 +121,12 @@ impl ApiError {
             .map(|attempt| {
                 let tier = &policy.tiers[attempt.tier].name;
                 match &attempt.outcome {
+                    // What it says about our key is for the log only.
+                    Outcome::Failed(failure @ Failure::Refused { status, .. }) if !matches!(status, 401 | 403) => {
+                        let said = failure.upstream_said();
+                        let colon = if said.is_empty() { "" } else { ": " };
+                        format!("{tier}: {failure}{colon}{said}")
+                    }
                     Outcome::Failed(failure) => format!("{tier}: {failure}"),
                     answered => format!("{tier}: {answered}"),
                 }

@@ -1,6 +1,8 @@
 //! `POST /v1/chat/completions` and `/v1/completions`: bytes to a prompt, the
 //! cascade, and the answer back, whole or as frames.
 
+use std::time::Duration;
+
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -14,9 +16,13 @@ use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::openai::convert;
 use crate::openai::splice::Splice;
+use crate::policy::Policy;
 use crate::prompt::Prompt;
-use crate::trace::Outcome;
-use crate::upstream::Upstream;
+use crate::trace::{Attempt, Outcome, Trace};
+use crate::upstream::{Flow, Upstream};
+
+/// How long a request's body may take to come in.
+const BODY_TIME: Duration = Duration::from_mins(1);
 
 /// What the gateway asked for and the client did not.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +37,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     request: Request,
 ) -> Response {
     let id = gateway.request_ids.next();
-    let mut response = match read(endpoint, request).await {
+    let mut response = match read(gateway, endpoint, request).await {
         Ok(prompt) => run(gateway, &prompt, &id).await,
         Err(error) => error.into_response(),
     };
@@ -41,15 +47,19 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     response
 }
 
-async fn read(endpoint: Endpoint, request: Request) -> Result<Prompt, ApiError> {
+async fn read<U, C: Clock>(gateway: &Gateway<U, C>, endpoint: Endpoint, request: Request) -> Result<Prompt, ApiError> {
     let (head, body) = request.into_parts();
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         return Err(ApiError::unsupported_encoding());
     }
-    let body = to_bytes(body, MAX_BODY).await.map_err(|error| {
-        let is_length = std::error::Error::source(&error)
-            .is_some_and(<dyn std::error::Error + 'static>::is::<http_body_util::LengthLimitError>);
-        if is_length { ApiError::too_large(MAX_BODY) } else { ApiError::unreadable("The request body broke off.") }
+    let body = gateway.clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
+    let body = body.ok_or_else(|| ApiError::unreadable("The request body did not come in time."))?;
+    let body = body.map_err(|error| {
+        let cause = std::error::Error::source(&error);
+        match cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
+            true => ApiError::too_large(MAX_BODY),
+            false => ApiError::unreadable("The request body broke off."),
+        }
     })?;
     let mut prompt = Prompt::parse(endpoint, body)?;
     prompt.headers = headers::forwarded(&head.headers);
@@ -64,48 +74,69 @@ async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, prompt: &Prompt, id
         Err(unknown) => return ApiError::unknown_model(&unknown, policy).into_response(),
     };
     let Run { trace, flow } = gateway.cascade.run(&ladder, prompt).await;
-    let elapsed = gateway.clock.now().saturating_sub(start);
-    let attempts = headers::attempts(policy, &trace);
-    tracing::info!(
-        id,
-        attempts,
-        cost_usd = trace.cost().usd.map(tracing::field::display),
-        ms = elapsed.as_secs_f64() * 1000.0
-    );
-    let Some(served) = trace.served() else {
-        let mut response = ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint).into_response();
-        response.headers_mut().extend(headers::describe(policy, &trace, id, &HeaderMap::new()));
-        return response;
+    note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
+    let (mut response, upstream) = match trace.served() {
+        Some(served) => match hand_over(policy, prompt, served, flow, id) {
+            Ok((body, upstream)) => (Response::new(body), upstream),
+            Err(error) => (error.into_response(), HeaderMap::new()),
+        },
+        None => (ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint).into_response(), HeaderMap::new()),
     };
+    let headers = response.headers_mut();
+    if !headers.contains_key(header::CONTENT_TYPE) {
+        let content_type = if prompt.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if prompt.stream {
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        }
+    }
+    headers.extend(headers::describe(policy, prompt, &trace, id, &upstream));
+    response
+}
+
+/// The body of the answer that is served, and the upstream's headers.
+fn hand_over(
+    policy: &Policy,
+    prompt: &Prompt,
+    served: &Attempt,
+    flow: Option<Flow>,
+    id: &str,
+) -> Result<(Body, HeaderMap), ApiError> {
     let tier = &policy.tiers[served.tier];
     let unasked = Unasked {
         logprobs: tier.needs_logprobs() && !prompt.asks_logprobs,
         usage: prompt.stream && !prompt.asks_usage,
     };
-    let (body, upstream_headers) = match (&served.outcome, flow) {
-        (Outcome::Answered { answer, .. }, _) if prompt.stream => {
-            (stream::whole(&frames(prompt.endpoint, answer, unasked)), answer.headers.clone())
+    match (&served.outcome, flow) {
+        (_, Some(flow)) => Ok((stream::live(flow.frames, unasked, id.to_owned()), flow.headers)),
+        (Outcome::Answered { answer, .. }, None) => {
+            let body = if prompt.stream {
+                stream::whole(&frames(prompt.endpoint, answer, unasked)?)
+            } else {
+                Body::from(whole(prompt.endpoint, answer, unasked)?)
+            };
+            // From the cache, the upstream's limits are those of another time.
+            Ok((body, if served.cache.is_free() { HeaderMap::new() } else { answer.headers.clone() }))
         }
-        (Outcome::Answered { answer, .. }, _) => {
-            (Body::from(whole(prompt.endpoint, answer, unasked)), answer.headers.clone())
-        }
-        (_, Some(flow)) => (stream::live(flow.frames, unasked, id.to_owned()), flow.headers),
         // A served attempt has an answer or a flow; decision serves no other.
-        (_, None) => (Body::empty(), HeaderMap::new()),
-    };
-    let mut response = Response::new(body);
-    *response.headers_mut() = headers::describe(policy, &trace, id, &upstream_headers);
-    let content_type = if prompt.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if prompt.stream {
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        (Outcome::Flowing | Outcome::Failed(_), None) => Err(ApiError::unreadable_answer()),
     }
-    response
+}
+
+/// One line for the request, and one for each tier that failed, with why.
+fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) {
+    for attempt in &trace.attempts {
+        let Outcome::Failed(failure) = &attempt.outcome else { continue };
+        let said = failure.upstream_said();
+        tracing::warn!(id, tier = policy.tiers[attempt.tier].name, said, "failed: {failure}");
+    }
+    let cost_usd = trace.cost().usd.map(tracing::field::display);
+    tracing::info!(id, attempts = headers::attempts(policy, trace), cost_usd, ms = elapsed.as_millis());
 }
 
 /// The body for a client that wants it whole.
-fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Bytes {
-    match &answer.payload {
+fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes, ApiError> {
+    Ok(match &answer.payload {
         Payload::Whole(body) if unasked.logprobs && !answer.logprob_spans().is_empty() => {
             let mut splice = Splice::default();
             for span in answer.logprob_spans() {
@@ -117,17 +148,17 @@ fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Bytes {
         Payload::Frames(frames) => {
             let kept: Vec<Bytes> =
                 frames.iter().filter_map(|f| convert::strip_frame(f, unasked.logprobs, false)).collect();
-            convert::to_body(endpoint, &kept)
+            convert::to_body(endpoint, &kept).ok_or_else(ApiError::unreadable_answer)?
         }
-    }
+    })
 }
 
 /// The frames for a client that streams.
-fn frames(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Vec<Bytes> {
-    match &answer.payload {
-        Payload::Whole(_) => convert::to_frames(endpoint, &whole(endpoint, answer, unasked), !unasked.usage),
+fn frames(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Vec<Bytes>, ApiError> {
+    Ok(match &answer.payload {
+        Payload::Whole(_) => convert::to_frames(endpoint, &whole(endpoint, answer, unasked)?, !unasked.usage),
         Payload::Frames(frames) => {
             frames.iter().filter_map(|f| convert::strip_frame(f, unasked.logprobs, unasked.usage)).collect()
         }
-    }
+    })
 }

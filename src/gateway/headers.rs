@@ -9,7 +9,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::Policy;
-use crate::trace::{Outcome, Trace};
+use crate::prompt::Prompt;
+use crate::tokens;
+use crate::trace::{Attempt, Outcome, Trace};
 
 /// Makes request ids: unique in this process, and not to be guessed.
 #[derive(Debug, Default)]
@@ -44,7 +46,13 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What the cascade says about an answer.
-pub(super) fn describe(policy: &Policy, trace: &Trace, request_id: &str, upstream: &HeaderMap) -> HeaderMap {
+pub(super) fn describe(
+    policy: &Policy,
+    prompt: &Prompt,
+    trace: &Trace,
+    request_id: &str,
+    upstream: &HeaderMap,
+) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut set = |name: &'static str, value: &dyn Display| {
         if let Ok(value) = HeaderValue::try_from(value.to_string()) {
@@ -65,7 +73,7 @@ pub(super) fn describe(policy: &Policy, trace: &Trace, request_id: &str, upstrea
         if let Some(score) = trace.score() {
             set("x-cascade-score", &score);
         }
-        set("x-cascade-baseline-cost-usd", &baseline(policy, served));
+        set("x-cascade-baseline-cost-usd", &baseline(policy, prompt, served));
     }
     for (name, value) in upstream {
         let ours = if name == "x-request-id" {
@@ -90,17 +98,9 @@ fn overhead(trace: &Trace) -> Duration {
 }
 
 /// What the last tier alone would have cost for as many tokens, by its price.
-fn baseline(policy: &Policy, served: &crate::trace::Attempt) -> String {
-    let Outcome::Answered { answer, .. } = &served.outcome else { return "unknown".to_owned() };
-    match (&policy.top().price, &answer.usage) {
-        (Some(price), Some(usage)) => price
-            .of(crate::tokens::Tokens {
-                input: usage.prompt_tokens,
-                cached_input: 0,
-                output: usage.completion_tokens,
-                estimated: false,
-            })
-            .to_string(),
+fn baseline(policy: &Policy, prompt: &Prompt, served: &Attempt) -> String {
+    match (&policy.top().price, &served.outcome) {
+        (Some(price), Outcome::Answered { answer, .. }) => price.of(tokens::count(prompt, answer)).to_string(),
         _ => "unknown".to_owned(),
     }
 }

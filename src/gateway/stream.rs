@@ -25,7 +25,13 @@ pub(super) fn whole(frames: &[Bytes]) -> Body {
 
 fn put_event(out: &mut BytesMut, data: &[u8]) {
     out.put_slice(b"data: ");
+    let start = out.len();
     out.put_slice(data);
+    // A line end within the data would end its line; JSON has it only between
+    // tokens, where a space means the same.
+    for at in memchr::memchr2_iter(b'\n', b'\r', data) {
+        out[start + at] = b' ';
+    }
     out.put_slice(b"\n\n");
 }
 

@@ -5,21 +5,47 @@
 //! Numbers are never parsed, since a seed above 2^53 would lose digits.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+
+use std::fmt;
+use std::marker::PhantomData;
 
 use blake3::Hasher;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// How deep values are taken apart; below that they count as written, so that
 /// a hostile nesting cannot exhaust the stack.
 const MAX_DEPTH: usize = 64;
 
-/// The members of one JSON object by name, in order of name.
-pub type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+/// The members of one JSON object in order of name. A name given twice is
+/// there twice: upstreams differ in which of the two they believe.
+#[derive(Debug)]
+pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct InOrder<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for InOrder<'a> {
+            type Value = Members<'a>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'a>, A::Error> {
+                let mut members = Vec::new();
+                while let Some((Text(name), value)) = map.next_entry::<Text<'a>, &'a RawValue>()? {
+                    members.push((name, value));
+                }
+                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                Ok(Members(members))
+            }
+        }
+        from.deserialize_map(InOrder(PhantomData))
+    }
+}
 
 /// Feeds `members` to `hasher`, less those whose name is `left_out`.
 pub fn feed_members(hasher: &mut Hasher, members: &Members<'_>, left_out: &[&str]) {
-    feed_object(hasher, members.iter().filter(|(name, _)| !left_out.contains(&&***name)), 0);
+    feed_object(hasher, members.0.iter().filter(|(name, _)| !left_out.contains(&&**name)), 0);
 }
 
 /// Feeds one value to `hasher`.
@@ -32,7 +58,7 @@ fn feed_at(hasher: &mut Hasher, value: &RawValue, depth: usize) {
     let taken_apart = depth < MAX_DEPTH
         && match text.as_bytes().first() {
             Some(b'{') => serde_json::from_str::<Members<'_>>(text)
-                .map(|members| feed_object(hasher, members.iter(), depth))
+                .map(|members| feed_object(hasher, members.0.iter(), depth))
                 .is_ok(),
             Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
                 .map(|items| {
@@ -54,11 +80,7 @@ fn feed_at(hasher: &mut Hasher, value: &RawValue, depth: usize) {
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-fn feed_object<'a>(
-    hasher: &mut Hasher,
-    members: impl Iterator<Item = (&'a Cow<'a, str>, &'a &'a RawValue)>,
-    depth: usize,
-) {
+fn feed_object<'a>(hasher: &mut Hasher, members: impl Iterator<Item = &'a (Cow<'a, str>, &'a RawValue)>, depth: usize) {
     hasher.update(b"{");
     for (name, value) in members {
         feed_text(hasher, name);
@@ -97,6 +119,8 @@ mod tests {
             (r#"["ab"]"#, r#"["a","b"]"#),
             (r#""1""#, "1"),
             (r#"{"a":1}"#, r#"{"a":2}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2}"#),
+            (r#"{"a":1,"a":2}"#, r#"{"a":2,"a":1}"#),
         ] {
             assert_ne!(hash(one), hash(other), "{one} and {other}");
         }

@@ -57,6 +57,9 @@ pub struct Message<'a> {
     /// Calls of functions.
     #[serde(borrow, default)]
     pub tool_calls: Option<Vec<Call<'a>>>,
+    /// The one call of a function, as it was before there were tools.
+    #[serde(borrow, default)]
+    pub function_call: Option<Function<'a>>,
 }
 
 /// One tool call, or what one frame adds to it.
@@ -86,10 +89,10 @@ pub struct Function<'a> {
 pub struct Usage {
     /// Tokens of the prompt, cached ones among them.
     #[serde(default)]
-    pub prompt_tokens: u64,
+    pub prompt_tokens: Option<u64>,
     /// Tokens of the answer, reasoning among them.
     #[serde(default)]
-    pub completion_tokens: u64,
+    pub completion_tokens: Option<u64>,
     /// How the prompt's tokens divide.
     #[serde(default)]
     pub prompt_tokens_details: Option<PromptTokens>,
@@ -107,7 +110,7 @@ impl Usage {
     /// Tokens of the prompt that the provider had cached.
     #[must_use]
     pub fn cached_tokens(&self) -> u64 {
-        self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0).min(self.prompt_tokens)
+        self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0)
     }
 }
 

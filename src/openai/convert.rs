@@ -10,8 +10,10 @@ use super::Endpoint;
 use super::chunk::Piece;
 use super::splice::{Splice, span_of};
 
+const EVERY_FRAME: [&str; 6] = ["id", "object", "created", "model", "system_fingerprint", "service_tier"];
+
 /// The frames that a stream of this whole body would have had: one with the
-/// role, one per word, one with the reason it ended, and one with the usage
+/// role, some with the text, one with the reason it ended, and one with the usage
 /// where `usage` asks for it. Empty for bytes that are no JSON object.
 #[must_use]
 pub fn to_frames(endpoint: Endpoint, body: &[u8], usage: bool) -> Vec<Bytes> {
@@ -21,8 +23,11 @@ pub fn to_frames(endpoint: Endpoint, body: &[u8], usage: bool) -> Vec<Bytes> {
     if endpoint == Endpoint::Chat {
         head.insert("object".into(), "chat.completion.chunk".into());
     }
-    let frame = |choices: Value, counted: Option<&Value>| {
-        let mut frame = head.clone();
+    // What every frame of a real stream has; anything else rides on the first.
+    let mut every = head.clone();
+    every.retain(|name, _| EVERY_FRAME.contains(&&**name));
+    let frame = |is_first: bool, choices: Value, counted: Option<&Value>| {
+        let mut frame = if is_first { head.clone() } else { every.clone() };
         frame.insert("choices".into(), choices);
         if let Some(counted) = counted {
             frame.insert("usage".into(), counted.clone());
@@ -32,11 +37,11 @@ pub fn to_frames(endpoint: Endpoint, body: &[u8], usage: bool) -> Vec<Bytes> {
     let mut frames = Vec::new();
     for choice in choices.as_ref().and_then(Value::as_array).into_iter().flatten() {
         for piece in choice_pieces(endpoint, choice) {
-            frames.push(frame(json!([piece]), None));
+            frames.push(frame(frames.is_empty(), json!([piece]), None));
         }
     }
     if let (true, Some(counted)) = (usage, counted) {
-        frames.push(frame(json!([]), Some(&counted)));
+        frames.push(frame(false, json!([]), Some(&counted)));
     }
     frames
 }
@@ -58,28 +63,49 @@ fn choice_pieces(endpoint: Endpoint, choice: &Value) -> Vec<Value> {
     let content = first.insert("content".into(), "".into());
     first.retain(|name, value| name == "content" || !value.is_null());
     for (at, call) in first.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
-        call["index"] = at.into();
+        if let Some(call) = call.as_object_mut() {
+            call.insert("index".into(), at.into());
+        }
     }
     let mut pieces = vec![piece(Value::Object(first), &none, &none)];
-    let content = content.as_ref().and_then(Value::as_str).unwrap_or("");
-    pieces.extend(words(content).map(|word| piece(json!({"content": word}), &none, &none)));
+    match content {
+        Some(Value::String(text)) => {
+            pieces.extend(words(&text).map(|word| piece(json!({"content": word}), &none, &none)))
+        }
+        // A list of parts, with some providers: as it came.
+        Some(parts) if !parts.is_null() => pieces.push(piece(json!({"content": parts}), &none, &none)),
+        _ => {}
+    }
     // All logprobs ride on the last frame: tokens and words need not agree.
     pieces.push(piece(json!({}), &logprobs, end));
     pieces
 }
 
-/// The text cut after each run of white space; the pieces add up to it.
+/// The text cut after white space into at most [`MAX_WORDS`] pieces or so; the
+/// pieces add up to it.
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split_inclusive(char::is_whitespace)
+    let least = text.len() / MAX_WORDS;
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = rest.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, c)| at + c.len_utf8());
+        let end = ends.into_iter().find(|end| *end > least).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
-/// The whole body that these frames add up to.
+/// Frames are some 200 bytes of wrapping each: more of them would only be slower.
+const MAX_WORDS: usize = 256;
+
+/// The whole body that these frames add up to; none where a frame cannot be
+/// read, such as one that holds half of a surrogate pair.
 #[must_use]
-pub fn to_body(endpoint: Endpoint, frames: &[Bytes]) -> Bytes {
+pub fn to_body(endpoint: Endpoint, frames: &[Bytes]) -> Option<Bytes> {
     let mut body = Map::new();
     let mut choices: Vec<Value> = Vec::new();
     for frame in frames {
-        let Ok(Value::Object(frame)) = serde_json::from_slice(frame) else { continue };
+        let Ok(Value::Object(frame)) = serde_json::from_slice(frame) else { return None };
         for (name, value) in frame {
             if name != "choices" {
                 if !value.is_null() {
@@ -115,33 +141,37 @@ pub fn to_body(endpoint: Endpoint, frames: &[Bytes]) -> Bytes {
     if endpoint == Endpoint::Chat {
         body.insert("object".into(), "chat.completion".into());
     }
-    Bytes::from(Value::Object(body).to_string())
+    Some(Bytes::from(Value::Object(body).to_string()))
 }
 
-/// Adds a frame's value to what came before: strings and lists grow, items
-/// with an `index` are merged by it, anything else but null takes the place.
+/// Text that grows from frame to frame; any other is the same in each.
+const GROWING: [&str; 7] = ["content", "refusal", "reasoning", "reasoning_content", "text", "arguments", "name"];
+
+/// Adds a frame's value to what came before: text and lists grow, items with an
+/// `index` are merged by it, anything else but null takes the place.
 fn merge(to: &mut Value, from: &Value) {
     match (to, from) {
         (Value::Object(to), Value::Object(from)) => {
             for (name, value) in from {
-                match to.get_mut(name) {
-                    // These are the same in every frame; the rest are text that grows.
-                    Some(_) if matches!(&**name, "index" | "role" | "id" | "type") => {}
-                    Some(before) => merge(before, value),
-                    None => _ = to.insert(name.clone(), value.clone()),
+                match (to.get_mut(name), value) {
+                    (Some(Value::String(before)), Value::String(more)) if GROWING.contains(&&**name) => {
+                        before.push_str(more)
+                    }
+                    (Some(before), value) => merge(before, value),
+                    (None, value) => _ = to.insert(name.clone(), value.clone()),
                 }
             }
         }
         (Value::Array(to), Value::Array(from)) => {
             for item in from {
-                let known = item.get("index").and_then(|i| to.iter().position(|t| t.get("index") == Some(i)));
+                // As many as a choice may have; see `Gathered::add`.
+                let known = item.get("index").and_then(|i| to.iter().take(128).position(|t| t.get("index") == Some(i)));
                 match known {
                     Some(at) => merge(&mut to[at], item),
                     None => to.push(item.clone()),
                 }
             }
         }
-        (Value::String(to), Value::String(from)) => to.push_str(from),
         (_, Value::Null) => {}
         (to, from) => *to = from.clone(),
     }
@@ -185,7 +215,7 @@ mod tests {
         ] {
             let frames = to_frames(endpoint, body.to_string().as_bytes(), true);
             assert!(frames.len() > 4, "{frames:?}");
-            let back: Value = serde_json::from_slice(&to_body(endpoint, &frames)).expect("JSON");
+            let back: Value = serde_json::from_slice(&to_body(endpoint, &frames).expect("readable")).expect("JSON");
             assert_eq!(back, body);
         }
     }

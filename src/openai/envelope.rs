@@ -3,6 +3,7 @@
 //! Invariant: all four keys are always there; `param` and `code` may be null.
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// The inside of an error body.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,5 +29,45 @@ impl ErrorBody {
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(&Envelope { error: self }).unwrap_or_default()
+    }
+}
+
+/// What an upstream's error body says, for our own message and log: its
+/// message where it has one, cut short, and with what looks like a key hidden.
+#[must_use]
+pub fn excerpt(body: &[u8]) -> String {
+    const MAX_CHARS: usize = 300;
+    let value: Option<Value> = serde_json::from_slice(body).ok();
+    let said = value.as_ref().and_then(|v| {
+        let error = v.get("error").unwrap_or(v);
+        ["message", "detail"].iter().find_map(|name| error.get(name)?.as_str()).or_else(|| error.as_str())
+    });
+    let text = said.map_or_else(|| String::from_utf8_lossy(&body[..body.len().min(4 * MAX_CHARS)]), Into::into);
+    let words = text.split_whitespace().map(|word| if looks_secret(word) { "[hidden]" } else { word });
+    let joined = words.collect::<Vec<_>>().join(" ");
+    match joined.char_indices().nth(MAX_CHARS) {
+        Some((at, _)) => format!("{}...", &joined[..at]),
+        None => joined,
+    }
+}
+
+/// Whether a word holds something like a provider's key.
+fn looks_secret(word: &str) -> bool {
+    const PREFIXES: [&str; 6] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_"];
+    let keys = word.split(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c)));
+    keys.into_iter().any(|key| key.len() >= 12 && PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_short_and_hides_keys() {
+        let body = br#"{"error":{"message":"Incorrect API key provided: sk-proj-*****1234. See https://x.example"}}"#;
+        assert_eq!(excerpt(body), "Incorrect API key provided: [hidden] See https://x.example");
+        assert_eq!(excerpt(br#"{"detail":"no"}"#), "no");
+        assert_eq!(excerpt(b"<html>\n\n  busy</html>"), "<html> busy</html>");
+        assert_eq!(excerpt("x".repeat(10_000).as_bytes()).len(), 303);
     }
 }

@@ -7,6 +7,7 @@ pub mod canonical;
 pub mod chunk;
 pub mod convert;
 pub mod envelope;
+pub mod request;
 pub mod splice;
 pub mod sse;
 

@@ -72,17 +72,23 @@ impl Splitter {
 
 /// The joined `data` lines of one event block; none where it has no data.
 fn data_of(block: &Bytes) -> Option<Bytes> {
-    let mut found: Option<Bytes> = None;
-    for line in block.split(|&b| b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(value) = line.strip_prefix(b"data:") else { continue };
-        let value = block.slice_ref(value.strip_prefix(b" ").unwrap_or(value));
-        found = Some(match found {
-            None => value,
-            Some(before) => Bytes::from([&before[..], b"\n", &value[..]].concat()),
-        });
-    }
-    found.filter(|data| !data.is_empty())
+    let mut values = block.split(|&b| b == b'\n').filter_map(|line| {
+        let value = line.strip_suffix(b"\r").unwrap_or(line).strip_prefix(b"data:")?;
+        Some(value.strip_prefix(b" ").unwrap_or(value))
+    });
+    let first = values.next()?;
+    let data = match values.next() {
+        None => block.slice_ref(first),
+        Some(second) => {
+            let mut joined = BytesMut::from(first);
+            for value in std::iter::once(second).chain(values) {
+                joined.extend_from_slice(b"\n");
+                joined.extend_from_slice(value);
+            }
+            joined.freeze()
+        }
+    };
+    (!data.is_empty()).then_some(data)
 }
 
 #[cfg(test)]

@@ -81,6 +81,9 @@ impl Shape for Gate {
             ("matches", Some(value)) => Some(Self::Matches(Pattern(Regex::read(value, reader)?))),
             ("length", Some(value)) => {
                 let LengthFile { min_chars, max_chars } = LengthFile::read(value, reader)?;
+                if min_chars == 0 && max_chars == usize::MAX {
+                    return reader.refuse(&value.span, "a length without a bound", "give it min_chars or max_chars");
+                }
                 if min_chars > max_chars {
                     return reader.refuse(
                         &value.span,

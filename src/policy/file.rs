@@ -117,7 +117,7 @@ shape! {
         /// Prompts per minute, in the long run.
         requests_per_minute: NonZeroU32,
         /// Prompts at once after a pause; else `requests_per_minute`.
-        burst: Option<NonZeroU32>,
+        burst: Option<At<NonZeroU32>>,
     }
 }
 

@@ -71,31 +71,29 @@ impl Policy {
         if let Some(tier) = self.tiers.iter().find(|t| t.name == prompt.model) {
             return Ok(self.ladders.pinned[tier.index].clone());
         }
-        let route = self.routes.iter().position(|route| route.matches(prompt));
-        let ladder = match route {
-            Some(at) => &self.ladders.of_route[at],
-            None if prompt.model == self.name => &self.ladders.whole,
-            // Its route names the model, but another condition of it failed.
-            None if self.routes.iter().any(|r| r.names(&prompt.model)) => &self.ladders.whole,
-            None => {
-                let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
-                return Err(UnknownModel { model: prompt.model.clone(), meant });
-            }
-        };
-        Ok(match (prompt.one_tier, ladder.tiers()) {
-            (false, _) | (true, [_]) => ladder.clone(),
-            (true, _) if ladder.last() == self.top().index => self.ladders.top.clone(),
-            (true, _) => Ladder::new(&[ladder.last()]),
-        })
+        if prompt.model != self.name && !self.routes.iter().any(|route| route.names(&prompt.model)) {
+            let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
+            return Err(UnknownModel { model: prompt.model.clone(), meant });
+        }
+        Ok(self.ladder_of_known(prompt))
     }
 
     /// The ladder of a replayed prompt: as [`Policy::ladder_for`], but a model
-    /// the policy does not know means the whole ladder, since recordings keep
-    /// the name the client used then.
+    /// the policy does not know counts as the policy's own name, since
+    /// recordings keep the name the client used then.
     #[must_use]
     pub fn ladder_for_recorded(&self, prompt: &Prompt) -> Ladder {
-        self.ladder_for(prompt)
-            .unwrap_or_else(|_| if prompt.one_tier { self.ladders.top.clone() } else { self.ladders.whole.clone() })
+        self.ladder_for(prompt).unwrap_or_else(|_| self.ladder_of_known(prompt))
+    }
+
+    fn ladder_of_known(&self, prompt: &Prompt) -> Ladder {
+        let route = self.routes.iter().position(|route| route.matches(prompt));
+        let ladder = route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]);
+        match (prompt.one_tier, ladder.tiers()) {
+            (false, _) | (true, [_]) => ladder.clone(),
+            (true, _) if ladder.last() == self.top().index => self.ladders.top.clone(),
+            (true, _) => Ladder::new(&[ladder.last()]),
+        }
     }
 
     /// The names that clients may use as `model`: the policy's, the routes'

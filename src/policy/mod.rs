@@ -188,13 +188,18 @@ pub struct PolicyTest {
 
 impl Policy {
     /// Reads a policy. `path` is only named in problems. `variables` fills
-    /// `${VAR}`; without it they stay unfilled, for commands that ask nobody.
-    /// Warnings come beside the policy.
+    /// `${VAR}`; where they are not demanded, by commands that ask nobody, one
+    /// that is not set stays as written. Warnings come beside the policy.
     ///
     /// # Errors
     /// All that is wrong with it, at once.
-    pub fn parse(path: &str, source: &str, variables: Option<Variables<'_>>) -> Result<(Self, Problems), Problems> {
-        let mut reader = shape::Reader::new(variables);
+    pub fn parse(
+        path: &str,
+        source: &str,
+        variables: Variables<'_>,
+        demands_variables: bool,
+    ) -> Result<(Self, Problems), Problems> {
+        let mut reader = shape::Reader::new(variables, demands_variables);
         let read = match yaml::parse(source) {
             Ok(tree) => file::PolicyFile::read(&tree, &mut reader),
             Err(problem) => {

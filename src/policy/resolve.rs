@@ -5,15 +5,15 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{PolicyFile, RouteFile, TierFile, UpstreamFile};
+use super::file::{LimitsFile, PolicyFile, RouteFile, TierFile, UpstreamFile, WhenFile};
 use super::problem::{Problem, did_you_mean};
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, UpstreamKind, UpstreamPlace,
-    ladder, yaml,
+    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, Unscored, UpstreamKind,
+    UpstreamPlace, ladder, yaml,
 };
 use crate::price::Price;
-use crate::scoring::Score;
+use crate::scoring::{Score, Scorer};
 
 /// Notes what is wrong; none where too much is missing to go on.
 pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Policy> {
@@ -97,7 +97,7 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             problems.push(Problem::new(accept.at.clone(), what).help("remove `accept`, or add a larger tier after it"));
             None
         }
-        (Some(accept), false) => check(accept, tier, &larger(file, index), problems),
+        (Some(accept), false) => check(accept, tier, index == 0, &larger(file, index), problems),
         (None, false) => {
             unreachable(&tier.name.at, name, &larger(file, index), "it has no `accept`", problems);
             None
@@ -114,12 +114,23 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             output: p.output,
         }),
         cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
-        limit: tier.limits.as_ref().map(|l| LimitRule {
-            requests_per_minute: l.requests_per_minute,
-            burst: l.burst.unwrap_or(l.requests_per_minute),
-        }),
+        limit: tier.limits.as_ref().and_then(|l| limit(l, problems)),
         accept: accept?,
     })
+}
+
+fn limit(file: &LimitsFile, problems: &mut Vec<Problem>) -> Option<LimitRule> {
+    const MINUTES_A_DAY: u32 = 1440;
+    let requests_per_minute = file.requests_per_minute;
+    let burst = file.burst.as_ref().map_or(requests_per_minute, |b| b.value);
+    if let Some(written) = &file.burst {
+        if burst.get() / MINUTES_A_DAY > requests_per_minute.get() {
+            let what =
+                format!("a burst of {burst} takes more than a day to come back at {requests_per_minute} a minute");
+            problems.push(Problem::new(written.at.clone(), what).help("write a smaller burst"));
+        }
+    }
+    Some(LimitRule { requests_per_minute, burst })
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {
@@ -135,7 +146,13 @@ fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems:
     );
 }
 
-fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut Vec<Problem>) -> Option<Accept> {
+fn check(
+    accept: &At<AcceptFile>,
+    tier: &TierFile,
+    is_smallest: bool,
+    larger: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<Accept> {
     let file = &accept.value;
     let scorers = file.score.as_ref().map_or(&[][..], |s| &s.0);
     match (&file.at_least, scorers) {
@@ -160,6 +177,12 @@ fn check(accept: &At<AcceptFile>, tier: &TierFile, larger: &str, problems: &mut 
                 return None;
             }
         }
+    }
+    let by_agreement_alone = scorers.iter().all(|s| *s == Scorer::Agreement) && !scorers.is_empty();
+    if is_smallest && by_agreement_alone && file.unscored == Unscored::Escalate {
+        let what = format!("`{}` is the smallest tier: there is nothing it could agree with", tier.name.value.0);
+        let help = "it would be asked every time and never served; use another score, or `unscored: accept`";
+        problems.push(Problem::new(accept.at.clone(), what).help(help).warning());
     }
     Some(Accept::Checked(Check {
         gates: file.gates.clone(),
@@ -257,18 +280,28 @@ fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> 
 }
 
 fn unreachable_routes(file: &PolicyFile, problems: &mut Vec<Problem>) {
-    let takes_all = |r: &At<RouteFile>| {
-        let when = &r.value.when.value;
-        when.model.as_deref().is_none_or(|m| m == "*") && when.tools.is_none() && when.prompt_tokens_over.is_none()
-    };
-    if let Some(first) = file.routes.iter().position(takes_all) {
-        for route in &file.routes[first + 1..] {
-            problems.push(
-                Problem::new(route.at.clone(), "this route can never match: one before it takes every prompt")
-                    .help("move it up"),
-            );
+    for (at, route) in file.routes.iter().enumerate() {
+        let when = &route.value.when.value;
+        if file.routes[..at].iter().any(|before| covers(&before.value.when.value, when)) {
+            let what = "this route can never match: one before it takes every prompt that it would take";
+            problems.push(Problem::new(route.at.clone(), what).help("move it up, or remove it"));
         }
     }
+}
+
+/// Whether every prompt that meets `narrow` meets `wide` too.
+fn covers(wide: &WhenFile, narrow: &WhenFile) -> bool {
+    let model = match (&wide.model, &narrow.model) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => {
+            wide == narrow
+                || wide.strip_suffix('*').is_some_and(|start| narrow.trim_end_matches('*').starts_with(start))
+        }
+        (Some(wide), None) => wide == "*",
+    };
+    model
+        && wide.tools.is_none_or(|tools| narrow.tools == Some(tools))
+        && wide.prompt_tokens_over.is_none_or(|bound| narrow.prompt_tokens_over.is_some_and(|over| over >= bound))
 }
 
 fn test(file: &super::file::TestFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<PolicyTest> {

@@ -38,15 +38,17 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Reader<'a> {
     /// What is wrong so far.
     pub problems: Vec<Problem>,
-    variables: Option<Variables<'a>>,
+    variables: Variables<'a>,
+    /// Whether a variable that is not set is a problem.
+    demands_variables: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// `variables` fills `${VAR}`; without it they stay as written, for
-    /// commands that ask nobody, such as a replay.
+    /// `variables` fills `${VAR}`. Where they are not demanded, one that is not
+    /// set and has no default stays as written.
     #[must_use]
-    pub fn new(variables: Option<Variables<'a>>) -> Self {
-        Self { problems: Vec::new(), variables }
+    pub fn new(variables: Variables<'a>, demands_variables: bool) -> Self {
+        Self { problems: Vec::new(), variables, demands_variables }
     }
 
     /// Notes a problem; returns none so that callers can end with it.
@@ -75,7 +77,6 @@ impl<'a> Reader<'a> {
                 "put it into the environment and write \"${OPENAI_API_KEY}\" here",
             );
         }
-        let Some(variables) = self.variables else { return Some(text.to_owned()) };
         let mut out = String::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
@@ -84,7 +85,9 @@ impl<'a> Reader<'a> {
             };
             let inside = &rest[start + 2..end];
             let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
-            let Some(value) = variables(name).filter(|v| !v.is_empty()).or(default.map(str::to_owned)) else {
+            let set = (self.variables)(name).filter(|v| !v.is_empty()).or(default.map(str::to_owned));
+            let as_written = || (!self.demands_variables).then(|| rest[start..=end].to_owned());
+            let Some(value) = set.or_else(as_written) else {
                 return self.refuse(
                     at,
                     format!("the environment variable {name} is not set"),

@@ -125,6 +125,9 @@ fn with_unit(text: &str) -> Option<(f64, &str)> {
     (number.is_finite() && number >= 0.0).then_some((number, text[digits..].trim()))
 }
 
+/// A year: longer ones are typing errors, and clocks overflow.
+const MAX_DURATION: Duration = Duration::from_hours(24 * 366);
+
 /// A span of time with its unit: `500ms`, `30s`, `5m`, `1h`, `7d`.
 impl Shape for Duration {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
@@ -141,11 +144,11 @@ impl Shape for Duration {
             Some(number * unit)
         });
         match seconds.map(Duration::try_from_secs_f64) {
-            Some(Ok(time)) if !time.is_zero() => Some(time),
+            Some(Ok(time)) if !time.is_zero() && time <= MAX_DURATION => Some(time),
             _ => reader.refuse(
                 &node.span,
                 format!("`{text}` is not a duration"),
-                "write a number above 0 and its unit: 500ms, 30s, 5m, 1h, 7d",
+                "write a number above 0 and its unit, a year at most: 500ms, 30s, 5m, 1h, 7d",
             ),
         }
     }

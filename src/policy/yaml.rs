@@ -88,6 +88,9 @@ impl Node {
 /// More values than any real policy; aliases of aliases get here in no time.
 const MAX_VALUES: usize = 200_000;
 
+/// Deeper than any real policy, and far from the end of the stack.
+const MAX_DEPTH: usize = 64;
+
 /// Reads one document.
 ///
 /// # Errors
@@ -107,7 +110,7 @@ pub fn parse(source: &str) -> Result<Node, Problem> {
             _ if document.is_some() => {
                 return Err(Problem::new(reader.range(span), "a second YAML document").help("keep one policy per file"));
             }
-            event => document = Some(reader.value(event, span)?),
+            event => document = Some(reader.value(event, span, 0)?),
         }
     }
     Ok(document.unwrap_or_default())
@@ -127,8 +130,8 @@ impl<'a> TreeReader<'a> {
             None => Ok(None),
             Some(Ok(found)) => Ok(Some(found)),
             Some(Err(error)) => {
-                let at = self.byte(error.marker().index());
-                Err(Problem::new(at..at + 1, format!("not YAML: {}", error.info())))
+                let at = error.marker().index();
+                Err(Problem::new(self.byte(at)..self.byte(at + 1), format!("not YAML: {}", error.info())))
             }
         }
     }
@@ -146,8 +149,11 @@ impl<'a> TreeReader<'a> {
         Ok(())
     }
 
-    fn value(&mut self, event: Event<'a>, span: Span) -> Result<Node, Problem> {
+    fn value(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Problem> {
         let start = self.range(span);
+        if depth > MAX_DEPTH {
+            return Err(Problem::new(start, format!("values within values more than {MAX_DEPTH} deep")));
+        }
         self.spend(1, start.clone())?;
         let (node, anchor) = match event {
             Event::Scalar(text, style, anchor, _) => {
@@ -166,7 +172,7 @@ impl<'a> TreeReader<'a> {
                 let end = loop {
                     match self.next()? {
                         Some((Event::SequenceEnd, span)) => break self.range(span).end,
-                        Some((event, span)) => items.push(self.value(event, span)?),
+                        Some((event, span)) => items.push(self.value(event, span, depth + 1)?),
                         None => break start.end,
                     }
                 };
@@ -178,9 +184,9 @@ impl<'a> TreeReader<'a> {
                     match self.next()? {
                         Some((Event::MappingEnd, span)) => break self.range(span).end,
                         Some((event, span)) => {
-                            let key = self.value(event, span)?;
+                            let key = self.value(event, span, depth + 1)?;
                             let Some((event, span)) = self.next()? else { break start.end };
-                            entries.push((key, self.value(event, span)?));
+                            entries.push((key, self.value(event, span, depth + 1)?));
                         }
                         None => break start.end,
                     }

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{Condition, Report};
+use super::Report;
+use super::tally::served_quality;
 use crate::policy::Policy;
 use crate::trace::Trace;
 
@@ -73,13 +74,12 @@ impl Differences {
     /// compared against. `number` is its place in the recording.
     pub fn add(&mut self, number: u64, id: &str, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
         let tier = |(policy, trace): (&Policy, &Trace)| Some(policy.tiers[trace.served()?.tier].name.clone());
-        let label = |trace: &Trace| match trace.served() {
-            Some(attempt) => attempt.quality,
-            None => Some(0.0),
-        };
         let cost_usd = policy.1.cost().usd.zip(against.1.cost().usd).map(|(now, then)| (now - then).dollars());
         let is_answered = policy.1.served.is_some() || against.1.served.is_some();
-        let quality = label(policy.1).zip(label(against.1)).map(|(now, then)| now - then).filter(|_| is_answered);
+        let quality = served_quality(policy.1)
+            .zip(served_quality(against.1))
+            .map(|(now, then)| now - then)
+            .filter(|_| is_answered);
         let change = Change { id: id.to_owned(), from: tier(against), to: tier(policy), cost_usd, quality };
         self.compared += 1;
         self.other_tier += u64::from(change.from != change.to);
@@ -113,15 +113,5 @@ impl Differences {
             changes: self.kept.into_values().collect(),
             changes_not_listed: self.not_kept,
         }
-    }
-}
-
-impl Comparison {
-    /// Whether a condition on the difference holds.
-    ///
-    /// # Errors
-    /// When the metric is unknown under either policy.
-    pub fn holds(&self, condition: &Condition) -> Result<bool, String> {
-        condition.holds(&self.report, Some(&self.against))
     }
 }

@@ -23,7 +23,7 @@ pub struct Condition {
 
 /// How a metric is held against its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operator {
+enum Operator {
     /// `<`
     Below,
     /// `<=`
@@ -76,53 +76,62 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
-    /// Whether it holds.
-    ///
-    /// # Errors
-    /// When the metric is unknown, or a percentage has nothing to compare to.
-    pub fn holds(&self, report: &Report, against: Option<&Report>) -> Result<bool, String> {
-        let value = self.value(report, against)?;
-        Ok(match self.operator {
+    /// Whether it holds for this value of its metric.
+    #[must_use]
+    pub fn is_met_by(&self, value: f64) -> bool {
+        match self.operator {
             Operator::Below => value < self.bound,
             Operator::AtMost => value <= self.bound,
             Operator::Above => value > self.bound,
             Operator::AtLeast => value >= self.bound,
-        })
+        }
     }
 
     /// The value held against the bound.
     ///
     /// # Errors
-    /// When the metric is unknown, or a percentage has nothing to compare to.
+    /// When the metric is unknown, or was taken over other prompts than the one it
+    /// is compared to.
     pub fn value(&self, report: &Report, against: Option<&Report>) -> Result<f64, String> {
         let of = |r: &Report| {
-            r.metric(&self.metric)
-                .ok_or_else(|| format!("{} is unknown under {}: {}", self.metric, r.policy, why_unknown(&self.metric)))
+            let why = || format!("{} is unknown under {}: {}", self.metric, r.policy, why_unknown(&self.metric, r));
+            r.metric(&self.metric).ok_or_else(why)
         };
         let own = of(report)?;
         match against {
             Some(other) if !self.own_value => {
+                let labels = |r: &Report| r.quality.as_ref().map(|q| q.prompts);
+                if self.metric == "quality" && labels(report) != labels(other) {
+                    return Err("the two policies serve different numbers of labelled answers".to_owned());
+                }
                 let other = of(other)?;
                 match self.in_percent {
                     false => Ok(own - other),
                     true if other == 0.0 => {
-                        Err(format!("{} is 0 under the policy compared against, which has no percentage", self.metric))
+                        Err(format!("{} is 0 under the other policy, which has no percentage", self.metric))
                     }
-                    true => Ok((own / other - 1.0) * 100.0),
+                    true => Ok((own - other) / other.abs() * 100.0),
                 }
             }
-            None if self.in_percent => Err("a percentage compares two policies: give --against".to_owned()),
             _ => Ok(own),
         }
     }
+
+    /// Whether it only makes sense with two policies.
+    #[must_use]
+    pub fn needs_two(&self) -> bool {
+        self.in_percent
+    }
 }
 
-fn why_unknown(metric: &str) -> &'static str {
+fn why_unknown(metric: &str, report: &Report) -> String {
     match metric {
-        "quality" => "no served answer has a label",
-        "cost" | "savings" => "no prompt has a known cost; does every tier have a price?",
-        "escalated" | "unanswered" => "there are no prompts",
-        _ => "no exchange says how long answers took",
+        "quality" => "no served answer has a label".to_owned(),
+        "cost" | "savings" if report.cost.unpriced > 0 => {
+            format!("the cost of {} prompts is not known; a price or an answer is missing", report.cost.unpriced)
+        }
+        "cost" | "savings" | "escalated" | "unanswered" => "there are no prompts".to_owned(),
+        _ => "no exchange says how long answers took".to_owned(),
     }
 }
 

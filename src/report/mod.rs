@@ -12,7 +12,7 @@ mod text;
 use serde::Serialize;
 
 pub use compare::{Change, Comparison, Differences};
-pub use condition::{Condition, Operator};
+pub use condition::Condition;
 pub use tally::Tally;
 pub use text::{comparison_text, report_text};
 
@@ -27,6 +27,9 @@ pub struct Report {
     pub prompts: u64,
     /// Prompts to which no tier of the ladder gave an answer.
     pub unanswered: u64,
+    /// Prompts for which a tier was asked whose answer is not recorded: what
+    /// would have become of them is not known.
+    pub not_recorded: u64,
     /// Prompts for which more than one tier was asked.
     pub escalated: u64,
     /// Labels outside 0..=1 that were held at the nearer end.
@@ -132,8 +135,9 @@ impl Report {
         #[expect(clippy::cast_precision_loss, reason = "a count of prompts")]
         match name {
             "quality" => self.quality.as_ref().map(|q| q.mean),
-            "cost" => (self.cost.prompts > 0).then_some(self.cost.usd),
-            "savings" => self.cost.savings,
+            // A sum over some of the prompts would look like a saving.
+            "cost" if self.cost.unpriced == 0 => (self.cost.prompts > 0).then_some(self.cost.usd),
+            "savings" if self.cost.unpriced == 0 => self.cost.savings,
             "escalated" => share(self.escalated),
             "unanswered" => share(self.unanswered),
             "prompts" => Some(self.prompts as f64),

@@ -16,6 +16,7 @@ use crate::trace::{CacheUse, Failure, Outcome, Trace, Why};
 pub struct Tally {
     prompts: u64,
     unanswered: u64,
+    not_recorded: u64,
     escalated: u64,
     priced: u64,
     estimated: u64,
@@ -76,6 +77,7 @@ impl Tally {
         Self {
             prompts: 0,
             unanswered: 0,
+            not_recorded: 0,
             escalated: 0,
             priced: 0,
             estimated: 0,
@@ -92,7 +94,9 @@ impl Tally {
     /// Adds one prompt.
     pub fn add(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
         self.prompts += 1;
-        self.unanswered += u64::from(trace.served.is_none());
+        let is_unknown = lacks_an_answer(trace);
+        self.not_recorded += u64::from(is_unknown);
+        self.unanswered += u64::from(trace.served.is_none() && !is_unknown);
         self.escalated += u64::from(trace.attempts.len() > 1);
         for attempt in &trace.attempts {
             self.tiers[attempt.tier].add(attempt);
@@ -119,7 +123,7 @@ impl Tally {
             self.baseline = self.baseline + alone;
         }
         self.add_quality(policy, exchange, trace);
-        if let (Some(latency), true) = (&mut self.latency, trace.attempts.iter().all(|a| a.is_timed)) {
+        if let (Some(latency), true) = (&mut self.latency, is_timed(policy, exchange, trace)) {
             let micros = u64::try_from(trace.elapsed.as_micros()).unwrap_or(u64::MAX);
             // Resizes as it must, which cannot fail below a year.
             let _ = latency.record(micros.clamp(1, 31_536_000_000_000));
@@ -128,10 +132,10 @@ impl Tally {
 
     fn add_quality(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
         let top = label(exchange, policy.top());
-        let served = match trace.served() {
-            Some(attempt) => attempt.quality,
-            None => policy.tiers.iter().any(|t| label(exchange, t).is_some()).then_some(0.0),
-        };
+        let served = served_quality(trace).filter(|_| {
+            // Unanswered is worth nothing, but only where worth is known at all.
+            trace.served.is_some() || policy.tiers.iter().any(|t| label(exchange, t).is_some())
+        });
         self.quality.add(served);
         if served.is_some() {
             self.baseline_quality.add(top);
@@ -148,6 +152,7 @@ impl Tally {
             digest: policy.digest.clone(),
             prompts: self.prompts,
             unanswered: self.unanswered,
+            not_recorded: self.not_recorded,
             escalated: self.escalated,
             labels_held: self.labels_held,
             cost: CostReport {
@@ -210,6 +215,31 @@ impl TierTally {
     }
 }
 
+/// Whether a tier was asked whose answer is not recorded, so that nobody knows
+/// what this policy would have made of the prompt.
+pub(super) fn lacks_an_answer(trace: &Trace) -> bool {
+    trace.attempts.iter().any(|a| matches!(a.outcome, Outcome::Failed(Failure::NotRecorded)))
+}
+
+/// The label of what was served, 0 where every tier failed; none where that is
+/// not known.
+pub(super) fn served_quality(trace: &Trace) -> Option<f64> {
+    match trace.served() {
+        _ if lacks_an_answer(trace) => None,
+        Some(attempt) => attempt.quality,
+        None => Some(0.0),
+    }
+}
+
+/// Whether the recording says how long everything took that was asked.
+fn is_timed(policy: &Policy, exchange: &Exchange, trace: &Trace) -> bool {
+    trace.attempts.iter().all(|attempt| {
+        let recorded = || exchange.answer_of(&policy.tiers[attempt.tier]).and_then(|a| a.elapsed_ms);
+        let is_ours = matches!(attempt.outcome, Outcome::Failed(Failure::Limited { .. }));
+        is_ours || attempt.cache == CacheUse::Hit || recorded().is_some()
+    })
+}
+
 /// The label of what a tier was recorded to say.
 fn label(exchange: &Exchange, tier: &Tier) -> Option<f64> {
     exchange.answer_of(tier)?.quality
@@ -222,11 +252,13 @@ fn alone_cost(exchange: &Exchange, tier: &Tier, trace: &Trace) -> Cost {
         return attempt.cost;
     }
     let Some(recorded) = exchange.answer_of(tier) else { return Cost::UNKNOWN };
-    match recorded.answer() {
-        Ok(answer) => Cost::of(tier.price.as_ref(), recorded.cost, || tokens::count(&exchange.prompt, &answer)),
-        // It failed then, and failures are not billed.
-        Err(_) => Cost::FREE,
+    // Where it failed then: failures are not billed.
+    let Some(usage) = recorded.usage() else { return Cost::FREE };
+    if let Some(tokens) = usage.and_then(tokens::of_usage) {
+        return Cost::of(tier.price.as_ref(), recorded.cost, || tokens);
     }
+    let Ok(answer) = recorded.answer() else { return Cost::FREE };
+    Cost::of(tier.price.as_ref(), recorded.cost, || tokens::count(&exchange.prompt, &answer))
 }
 
 fn latency_report(latency: &Histogram<u64>) -> LatencyReport {

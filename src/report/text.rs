@@ -74,7 +74,11 @@ pub fn report_text(report: &Report) -> String {
         None => out.push_str("latency   unknown: no exchange says how long answers took\n"),
     }
     if report.unanswered > 0 {
-        let _ = writeln!(out, "unanswered {}: every tier of the ladder failed", counted(report.unanswered, "prompt"));
+        let _ = writeln!(out, "unanswered  {}: every tier of the ladder failed", counted(report.unanswered, "prompt"));
+    }
+    if report.not_recorded > 0 {
+        let prompts = counted(report.not_recorded, "prompt");
+        let _ = writeln!(out, "not known  {prompts}: a tier was asked whose answer is not recorded");
     }
     out
 }

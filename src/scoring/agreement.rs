@@ -10,14 +10,15 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{Evidence, Score};
+use crate::answer::{Answer, ToolCall};
 
-/// The share of smaller tiers whose answer equals this one; none where no
-/// smaller tier answered. Every choice must have its equal.
+/// The share of the answers so far, this one among them, that say what this one
+/// says; none where no smaller tier answered. Every choice must have its equal.
 pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
     if evidence.smaller.is_empty() {
         return None;
     }
-    let forms = |answer: &crate::answer::Answer| -> Vec<String> {
+    let forms = |answer: &Answer| -> Vec<String> {
         answer.choices.iter().map(|c| normalised(&c.text, &c.tool_calls)).collect()
     };
     let mine = forms(evidence.answer);
@@ -26,39 +27,59 @@ pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
         mine.iter().all(|form| !form.is_empty() && theirs.contains(form))
     });
     #[expect(clippy::cast_precision_loss, reason = "a count of tiers")]
-    Score::new(same.count() as f64 / evidence.smaller.len() as f64)
+    Score::new((same.count() + 1) as f64 / (evidence.smaller.len() + 1) as f64)
 }
 
 /// The normal form of an answer, the first of these that applies: tool calls
-/// with their arguments as JSON; a JSON value; the letter of "answer is (X)"
-/// or of an answer that is a letter; the last number; else the lower-cased
-/// words. Empty for an answer that says nothing.
+/// with their arguments as JSON; a JSON value; the letter of "answer is (X)" or
+/// of an answer that is a letter; a number that is marked as the answer or is
+/// all there is; else the lower-cased words. Empty where nothing is said.
+///
+/// A number somewhere in the text does not count: "1990" in two answers is no
+/// sign that they agree.
 #[must_use]
-pub fn normalised(text: &str, tool_calls: &[crate::answer::ToolCall]) -> String {
-    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"(?i:answer(?: is|:)?)\W*\(?([A-Z])\)?(?:\W|$)|^\W*([A-Z])\W*$|\\boxed\{([A-Z])\}").ok()
-    });
-    static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"-?\d[\d,]*(?:\.\d+)?").ok());
+pub fn normalised(text: &str, tool_calls: &[ToolCall]) -> String {
     if !tool_calls.is_empty() {
-        let calls =
-            tool_calls.iter().map(|c| format!("{}({})", c.name, json(&c.arguments).unwrap_or(c.arguments.clone())));
-        return calls.collect::<Vec<_>>().join(";");
+        let arguments = |c: &ToolCall| json(&c.arguments).unwrap_or(c.arguments.clone());
+        return tool_calls.iter().map(|c| format!("{}({})", c.name, arguments(c))).collect::<Vec<_>>().join(";");
     }
     let text = unfenced(text);
-    if text.starts_with(['{', '['])
-        && let Some(value) = json(text)
-    {
-        return value;
-    }
-    if let Some(found) = LETTER.as_ref().and_then(|r| r.captures_iter(text).last()) {
-        return found.iter().skip(1).flatten().next().map_or("", |m| m.as_str()).to_owned();
-    }
-    if let Some(found) = NUMBER.as_ref().and_then(|r| r.find_iter(text).last()) {
-        let digits = found.as_str().replace(',', "");
-        return digits.parse::<f64>().map_or(digits, |n| n.to_string());
+    let as_json = || text.starts_with(['{', '[']).then(|| json(text)).flatten();
+    if let Some(form) = as_json().or_else(|| letter(text)).or_else(|| number(text)) {
+        return form;
     }
     let words = text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
     words.map(str::to_lowercase).collect::<Vec<_>>().join(" ")
+}
+
+fn letter(text: &str) -> Option<String> {
+    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r"(?x) (?i:answer(?:\ is)?)[:\s]*\**\s* (?: \(([A-Za-z])\) | ([A-Z])\s*(?:[.,;:*\n]|$) )
+                 | ^\W*([A-Za-z])\W*$
+                 | \\boxed\{([A-Za-z])\}",
+        )
+        .ok()
+    });
+    let found = LETTER.as_ref()?.captures_iter(text).last()?;
+    let letter = found.iter().skip(1).flatten().next()?;
+    Some(letter.as_str().to_uppercase())
+}
+
+fn number(text: &str) -> Option<String> {
+    static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(
+            r"(?xi) (?: \#\#\#\# | \\boxed\{ | = | \b(?:is|are|equals|answer|total)\b:? | (?:^|\n)a: | ^ )
+                    \s* \** \s* [$€£≈]? \s* (-?\d[\d,]*(?:\.\d+)?)
+                    \s* [%}*]* (?:\s+[a-z]+){0,3} [\s.!*)]* $",
+        )
+        .ok()
+    });
+    let found = NUMBER.as_ref()?.captures(text)?;
+    let digits = found.get(1)?.as_str().replace(',', "");
+    // More digits than a float holds are compared as they are written.
+    let is_exact = digits.len() <= 15;
+    Some(digits.parse::<f64>().ok().filter(|_| is_exact).map_or(digits, |n| n.to_string()))
 }
 
 /// JSON in its shortest spelling with sorted keys.
@@ -87,20 +108,21 @@ pub(super) fn unfenced(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::ToolCall;
 
     #[test]
     fn different_words_same_answer() {
         for (one, other) in [
             ("So the total is 1,200 dollars.", "#### 1200"),
+            ("3 + 4 = 7\nA: 7", "7"),
+            ("He pays $12 * 2 = $24.", "\\boxed{24}"),
             ("The answer is (C).", "C"),
-            ("reasoning...\nAnswer: B", "The answer is B"),
+            ("The answer is (c).", "C"),
+            ("reasoning...\nAnswer: B", "The answer is B."),
             ("Canberra.", "canberra"),
             ("```json\n{\"b\": 1, \"a\": 2}\n```", r#"{"a":2,"b":1}"#),
             ("3.0", "3"),
         ] {
-            let form = |text| normalised(text, &[]).to_uppercase();
-            assert_eq!(form(one), form(other));
+            assert_eq!(normalised(one, &[]), normalised(other, &[]));
         }
         let call = |arguments: &str| ToolCall { name: "f".into(), arguments: arguments.into() };
         assert_eq!(normalised("", &[call(r#"{"a": 1}"#)]), normalised("", &[call(r#"{"a":1}"#)]));
@@ -108,7 +130,22 @@ mod tests {
 
     #[test]
     fn different_answers_stay_apart() {
-        for (one, other) in [("12", "13"), ("A", "B"), ("yes", "no"), (r#"{"a":1}"#, r#"{"a":2}"#), ("-5", "5")] {
+        for (one, other) in [
+            ("12", "13"),
+            ("A", "B"),
+            ("yes", "no"),
+            (r#"{"a":1}"#, r#"{"a":2}"#),
+            ("-5", "5"),
+            ("1. Paris\n2. London", "1. Oslo\n2. Berlin"),
+            ("No, not since 1990.", "Yes, ever since 1990."),
+            ("Jupiter, 95 moons as of 2023.", "Saturn, 146 moons as of 2023."),
+            ("2024-01-15", "2023-07-15"),
+            ("14:35", "17:35"),
+            ("3/4", "1/4"),
+            ("9007199254740993", "9007199254740992"),
+            ("The answer I get is 41.", "The answer I get is 42."),
+            ("Answer: A dog", "Answer: A cat"),
+        ] {
             assert_ne!(normalised(one, &[]), normalised(other, &[]));
         }
     }

@@ -92,20 +92,22 @@ fn is_refusal(text: &str) -> bool {
     const OPENING_CHARS: usize = 200;
     static DECLINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(
-            r"(?xi)
-            ^\W* (?: (?:i['’]?m|i\ am)\ (?:very\ |so\ |really\ )?sorry[,.]?\ (?:but\ )?(?:i\b|as\b|that|this|we\b)
-                   | sorry[,.]?\ (?:but\ )?(?:i|as|we|that|this)\b
-                   | i\ apologi[sz]e,?\ but
-                   | as\ an?\ (?:ai|artificial|large)\b
-                   | (?:unfortunately,?\ )?i\ (?:can(?:not|['’]t)|am\ (?:not\ able|unable)|['’]m\ (?:not\ able|unable)|won['’]t)\ (?:to\ )?
-                     (?:help|assist|provide|answer|comply|fulfil|fulfill|do\ that|generate|create|engage|discuss|share|write|give|complete|support)
-                   | i['’]m\ (?:not\ able|unable)\ to\b
-                   | i\ must\ decline )",
+            r"(?xi) ^\W*
+            (?: (?: (?:(?:i['’]?m|i\ am)\ )?(?:very\ |so\ |really\ |terribly\ )?sorry | i\ apologi[sz]e | my\ apologies
+                  | unfortunately | i['’]m\ afraid | i\ am\ afraid )
+                [,.]?\ (?:but\ )?(?:that\ )? )?
+            (?: (?:i|we)\ (?:can(?:\ ?not|['’]t)|won['’]t|will\ not|could(?:\ not|n['’]t)|do\ not|don['’]t)\ (?:to\ )?
+                (?:be\ able|help|assist|provide|answer|comply|fulfil|do\ that|do\ this|generate|create|engage|discuss
+                  |share|write|give|complete|support|continue|have\ (?:access|the\ ability|enough))
+              | (?:i|we)(?:\ am|\ are|['’]m|['’]re)\ (?:not\ able|unable|not\ allowed|not\ permitted|not\ comfortable)\b
+              | i\ must\ (?:respectfully\ )?decline
+              | as\ an?\ (?:ai|artificial\ intelligence|large\ language|language)(?:\ language)?(?:\ model|\ assistant|\ system)*,?\ i\b )",
         )
         .ok()
     });
     let end = text.char_indices().nth(OPENING_CHARS).map_or(text.len(), |(at, _)| at);
-    DECLINES.as_ref().is_some_and(|r| r.is_match(&text[..end]))
+    let opening = &text[..end];
+    DECLINES.as_ref().is_some_and(|r| r.is_match(opening)) && !opening.contains("help but ")
 }
 
 /// Whether the text ends in a loop: one phrase of up to [`MAX_PERIOD`] words,
@@ -164,6 +166,11 @@ mod tests {
             "I cannot provide medical advice.",
             "Unfortunately, I am unable to help with that.",
             "I must decline.",
+            "Unfortunately, I'm unable to help.",
+            "I'm afraid I can't help with that.",
+            "I apologize, but I cannot assist with that.",
+            "I'm not able to share that.",
+            "As a large language model, I have no body.",
         ] {
             assert!(is_refusal(text), "{text}");
         }
@@ -173,6 +180,11 @@ mod tests {
             "The letter said: I'm sorry, but I can't help with that.",
             "I cannot overstate how good this is.",
             "I'm sorry to hear that. Here is what to do.",
+            "I'm sorry that your order arrived late. You can return it.",
+            "Sorry, I misread the table. The total is 42.",
+            "As a large mammal, the elephant drinks a lot.",
+            "As an AI researcher, you should publish.",
+            "I can't help but admire this.",
         ] {
             assert!(!is_refusal(text), "{text}");
         }

@@ -59,7 +59,7 @@ pub struct Evidence<'a> {
 pub enum Scorer {
     /// From the answer's token logprobs.
     Confidence(Pool),
-    /// The share of smaller tiers that gave the same answer.
+    /// The share of the answers so far that say the same.
     Agreement,
 }
 

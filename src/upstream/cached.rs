@@ -39,7 +39,6 @@ struct Entry {
     stored_at: Duration,
     recorded_cost: Option<Usd>,
     quality: Option<f64>,
-    is_timed: bool,
 }
 
 impl<U, C: Clock> Cached<U, C> {
@@ -94,11 +93,10 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
                 return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
             };
             Ok(Entry {
-                answer,
+                answer: Arc::new(answer.compact()),
                 stored_at: self.clock.now(),
                 recorded_cost: reply.recorded_cost,
                 quality: reply.quality,
-                is_timed: reply.is_timed,
             })
         });
         let entry = entry.await.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
@@ -117,13 +115,15 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
         reply.said = match reply.said {
             Said::Whole(answer) => {
                 let kept = Entry {
-                    answer: answer.clone(),
+                    answer: Arc::new(answer.compact()),
                     stored_at: self.clock.now(),
                     recorded_cost: reply.recorded_cost,
                     quality: reply.quality,
-                    is_timed: reply.is_timed,
                 };
                 store.insert(key, kept).await;
+                if self.evicts_at_once {
+                    store.run_pending_tasks().await;
+                }
                 Said::Whole(answer)
             }
             Said::Flow(flow) => {
@@ -138,13 +138,7 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
 
 impl Entry {
     fn reply(self, cache: CacheUse) -> Reply {
-        Reply {
-            said: Said::Whole(self.answer),
-            cache,
-            recorded_cost: self.recorded_cost,
-            quality: self.quality,
-            is_timed: self.is_timed,
-        }
+        Reply { said: Said::Whole(self.answer), cache, recorded_cost: self.recorded_cost, quality: self.quality }
     }
 }
 
@@ -171,13 +165,7 @@ impl<C: Clock> Watch<C> {
                 if let Ok(mut answer) = Answer::from_frames(watch.kept) {
                     answer.headers = watch.flow.headers;
                     let stored_at = watch.clock.now();
-                    let entry = Entry {
-                        answer: Arc::new(answer),
-                        stored_at,
-                        recorded_cost: None,
-                        quality: None,
-                        is_timed: true,
-                    };
+                    let entry = Entry { answer: Arc::new(answer), stored_at, recorded_cost: None, quality: None };
                     watch.store.insert(watch.key, entry).await;
                 }
                 None

@@ -25,7 +25,7 @@ use crate::trace::{Failure, Phase};
 /// The most bytes of one answer that are read.
 const MAX_ANSWER: usize = 64 << 20;
 /// The most bytes of an error's body that are kept.
-const MAX_ERROR: usize = 1 << 20;
+const MAX_ERROR: usize = 64 << 10;
 /// Shorter than the 5 s after which vLLM and uvicorn hang up, so that a
 /// connection about to be closed is not used again.
 const POOL_IDLE: Duration = Duration::from_secs(4);
@@ -92,6 +92,14 @@ impl<C: Clock> Live<C> {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         // Compressed frames could not be read as they come.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        // One key for several tiers' bodies would be a conflict, or worse, give
+        // the draft of one tier for the answer of another.
+        if let Some(key) = headers.get_mut("idempotency-key") {
+            let of_tier = [key.as_bytes(), b"-", tier.name.as_bytes()].concat();
+            if let Ok(of_tier) = HeaderValue::from_bytes(&of_tier) {
+                *key = of_tier;
+            }
+        }
         if let Some(key) = &self.authorization {
             headers.insert(header::AUTHORIZATION, key.clone());
         }
@@ -106,15 +114,17 @@ impl<C: Clock> Live<C> {
         })
     }
 
-    /// The pieces of a body, each within the idle timeout.
-    fn pieces(&self, response: Response) -> BoxStream<'static, Result<Bytes, Failure>> {
-        let (clock, bound) = (self.clock.clone(), self.timeouts.idle);
+    /// The pieces of a body, each within the idle timeout, all by `deadline`.
+    fn pieces(&self, response: Response, deadline: Duration) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let (clock, Timeouts { idle, total, .. }) = (self.clock.clone(), self.timeouts);
         let state = (response.bytes_stream().boxed(), 0usize);
         let pieces = stream::try_unfold(state, move |(mut body, received)| {
             let clock = clock.clone();
             async move {
-                match clock.within(bound, body.next()).await {
-                    None => Err(Failure::TimedOut { phase: Phase::NextPiece, bound }),
+                let left = deadline.saturating_sub(clock.now());
+                match clock.within(idle.min(left), body.next()).await {
+                    None if left < idle => Err(Failure::TimedOut { phase: Phase::WholeAnswer, bound: total }),
+                    None => Err(Failure::TimedOut { phase: Phase::NextPiece, bound: idle }),
                     Some(None) => Ok(None),
                     Some(Some(Err(_))) => Err(Failure::Cut { received }),
                     Some(Some(Ok(piece))) => {
@@ -131,18 +141,18 @@ impl<C: Clock> Live<C> {
     }
 
     async fn ask_in_time(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
+        let deadline = self.clock.now() + self.timeouts.total;
         let response = self.send(tier, prompt).await?;
         let status = response.status().as_u16();
         let headers = kept(response.headers());
         if !(200..300).contains(&status) {
             let retry_after = retry_after(response.headers());
-            let mut body = gather(self.pieces(response)).await.unwrap_or_default();
-            body.truncate(MAX_ERROR);
+            let body = beginning(self.pieces(response, deadline)).await;
             return Err(Failure::Refused { status, body, retry_after });
         }
         let content_type =
             response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-        let pieces = self.pieces(response);
+        let pieces = self.pieces(response, deadline);
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
             let frames = frames(pieces);
@@ -176,6 +186,15 @@ async fn gather(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> Resul
         whole.extend_from_slice(&piece);
     }
     Ok(whole.freeze())
+}
+
+/// The first bytes of an error's body, as much as may be wanted of it.
+async fn beginning(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> Bytes {
+    let mut beginning = BytesMut::new();
+    while let (true, Some(Ok(piece))) = (beginning.len() < MAX_ERROR, pieces.next().await) {
+        beginning.extend_from_slice(&piece[..piece.len().min(MAX_ERROR - beginning.len())]);
+    }
+    beginning.freeze()
 }
 
 /// The events of a body. A body that ends before `[DONE]` and before every

@@ -60,15 +60,13 @@ pub struct Reply {
     pub recorded_cost: Option<Usd>,
     /// The recorded label, 0..=1. Scorers never see a `Reply`.
     pub quality: Option<f64>,
-    /// False where a recording does not say how long the tier took.
-    pub is_timed: bool,
 }
 
 impl Reply {
     /// An answer from a live upstream, no cache involved.
     #[must_use]
     pub fn live(said: Said) -> Self {
-        Self { said, cache: CacheUse::Off, recorded_cost: None, quality: None, is_timed: true }
+        Self { said, cache: CacheUse::Off, recorded_cost: None, quality: None }
     }
 }
 

@@ -55,15 +55,21 @@ impl<C: Clock> Recorded<C> {
         self.held.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    fn find(&self, prompt: &Prompt) -> Option<Arc<Exchange>> {
+    /// The exchange that asks the very same, else the first that asks the same
+    /// with other sampling, and to which this tier was recorded to answer.
+    fn find(&self, tier: &Tier, prompt: &Prompt) -> Option<Arc<Exchange>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        held.get(prompt.content_key())?.front().cloned()
+        let same = held.get(prompt.content_key())?;
+        let answered = || same.iter().filter(|e| e.answer_of(tier).is_some());
+        // Most often there is but one, and its keys need not be compared.
+        let exact = || answered().find(|e| e.prompt.cache_key() == prompt.cache_key());
+        if same.len() > 1 { exact().or_else(|| answered().next()) } else { answered().next() }.cloned()
     }
 }
 
 impl<C: Clock> Upstream for Recorded<C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, _delivery: Delivery) -> Result<Reply, Failure> {
-        let exchange = self.find(prompt).ok_or(Failure::NotRecorded)?;
+        let exchange = self.find(tier, prompt).ok_or(Failure::NotRecorded)?;
         let recorded = exchange.answer_of(tier).ok_or(Failure::NotRecorded)?;
         if let Some(ms) = recorded.elapsed_ms {
             self.clock.sleep(Duration::from_secs_f64(ms / 1000.0)).await;
@@ -73,7 +79,6 @@ impl<C: Clock> Upstream for Recorded<C> {
             cache: CacheUse::Off,
             recorded_cost: recorded.cost,
             quality: recorded.quality,
-            is_timed: recorded.elapsed_ms.is_some(),
         })
     }
 }
