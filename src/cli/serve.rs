@@ -67,14 +67,13 @@ impl Serve {
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         let names: Vec<&str> = policy.model_names().collect();
-        super::print(&format!(
-            "cascade: listening on http://{address}/v1, policy {}, models {}\n",
+        let hint = if hint.is_empty() { hint } else { format!("cascade: {hint}\n") };
+        // Whoever reads these lines may have gone once it has the address.
+        let _ = super::print(&format!(
+            "cascade: listening on http://{address}/v1, policy {}, models {}\n{hint}",
             policy.digest,
             names.join(", ")
-        ))?;
-        if !hint.is_empty() {
-            super::print(&format!("cascade: {hint}\n"))?;
-        }
+        ));
         let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::from_secs(self.drain) };
         let drained = serve(listener, router(gateway), clock, bounds, shutdown).await;
         eprintln!(
