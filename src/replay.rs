@@ -119,12 +119,11 @@ impl Replay {
     /// when the one before is answered. What is answered by then goes to
     /// `done`.
     pub fn push(&mut self, exchange: Arc<Exchange>, done: &mut Vec<Replayed>) {
-        let arrival = match exchange.arrived_ms {
-            Some(ms) => self.file_began + Duration::from_secs_f64(ms / 1000.0),
-            None => {
-                self.finish(done);
-                self.clock.now()
-            }
+        let arrival = if let Some(ms) = exchange.arrived_ms {
+            self.file_began + Duration::from_secs_f64(ms / 1000.0)
+        } else {
+            self.finish(done);
+            self.clock.now()
         };
         self.out_of_order += u64::from(arrival < self.last_arrival);
         self.last_arrival = arrival.max(self.last_arrival);

@@ -253,9 +253,8 @@ impl Trace {
     #[must_use]
     pub fn answers(&self) -> Vec<&Answer> {
         let answers = self.attempts.iter().filter_map(|a| match &a.outcome {
-            Outcome::Answered { verdict: Verdict { why: Why::Gate(_), .. }, .. } => None,
-            Outcome::Answered { answer, .. } => Some(&**answer),
-            Outcome::Flowing | Outcome::Failed(_) => None,
+            Outcome::Answered { answer, verdict } if !matches!(verdict.why, Why::Gate(_)) => Some(&**answer),
+            _ => None,
         });
         answers.collect()
     }

@@ -87,8 +87,9 @@ fn no_line_holds_anything_like_a_secret() {
 fn every_fixture_file_is_embedded() {
     let mut files: Vec<String> = std::fs::read_dir("fixtures")
         .expect("fixtures/")
-        .map(|e| e.expect("an entry").file_name().into_string().expect("utf-8"))
-        .filter(|name| name.ends_with(".jsonl"))
+        .map(|e| e.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
+        .map(|path| path.file_name().and_then(|n| n.to_str()).expect("utf-8").to_owned())
         .collect();
     files.sort();
     assert_eq!(files, EMBEDDED.map(|(name, _)| name.to_owned()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::stream;
+use prompt_cascade::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use support::{Fake, Seen, Served, completion, response, two_tiers};
 
@@ -184,7 +185,7 @@ async fn a_rejected_draft_is_never_shown_and_the_last_tier_flows() {
             let piece = pieces.get(at).cloned();
             async move {
                 if at == 1 {
-                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    SystemClock::start().sleep(Duration::from_millis(300)).await;
                 }
                 Some((Ok::<_, std::io::Error>(piece?), at + 1))
             }
@@ -195,12 +196,12 @@ async fn a_rejected_draft_is_never_shown_and_the_last_tier_flows() {
     let mut back = s.post("/v1/chat/completions", STREAM).await;
     assert_eq!(back.headers()["x-cascade-attempts"], "small:rejected(0.04<0.70),large:flowing");
     assert_eq!(back.headers()["x-cascade-cost-usd"], "unknown");
-    let began = std::time::Instant::now();
+    let clock = SystemClock::start();
     let mut text = String::new();
     while !text.contains("hi") {
         text += std::str::from_utf8(&back.chunk().await.expect("a piece").expect("more")).expect("utf-8");
     }
-    assert!(began.elapsed() < Duration::from_millis(250), "the first frames did not wait for the last");
+    assert!(clock.now() < Duration::from_millis(250), "the first frames did not wait for the last");
     while let Some(piece) = back.chunk().await.expect("a piece") {
         text += std::str::from_utf8(&piece).expect("utf-8");
     }
@@ -302,7 +303,7 @@ async fn an_answer_cut_in_the_middle() {
     let s = setup(|_| {
         // The cut waits until the first half is on its way.
         let cut = stream::once(async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            SystemClock::start().sleep(Duration::from_millis(50)).await;
             Err(std::io::Error::other("cut"))
         });
         let half = stream::StreamExt::chain(stream::iter([Ok("{\"choices\":[{")]), cut);
@@ -362,7 +363,7 @@ async fn what_the_client_gets_wrong() {
 async fn a_shutdown_waits_for_what_is_in_flight_and_no_line_holds_a_secret() {
     let s = setup(|_| {
         let late = stream::once(async {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            SystemClock::start().sleep(Duration::from_millis(400)).await;
             Ok::<_, std::io::Error>(completion("late", SURE).to_string())
         });
         response(200, "application/json", Body::from_stream(late))

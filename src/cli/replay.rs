@@ -12,6 +12,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::load;
+use crate::clock::{Clock, SystemClock};
 use crate::exchange::Exchange;
 use crate::recording::{CannotRead, Lines, files};
 use crate::replay::{Replay as Run, Replayed};
@@ -79,14 +80,15 @@ impl Replay {
     /// Runs every exchange under each policy; returns how many were broken.
     fn feed(&self, sides: &mut [Side], joined: &mut Joined) -> anyhow::Result<u64> {
         let paths = files(&self.fixtures)?;
-        let bar = progress(&paths);
-        let mut broken = 0;
+        let (bar, clock) = (progress(&paths), SystemClock::start());
+        let (mut broken, mut exchanges) = (0, 0u32);
         for batch in read_ahead(paths) {
             for item in batch {
                 match item {
                     Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
                     Item::Read(bytes) => bar.set_position(bytes),
                     Item::Exchange(exchange) => {
+                        exchanges += 1;
                         sides.iter_mut().for_each(|side| side.run.push(exchange.clone(), &mut side.done));
                     }
                     Item::Broken(error) if self.skip_broken && error.is_one_line() => {
@@ -115,6 +117,10 @@ impl Replay {
         sides.iter_mut().for_each(|side| side.run.finish(&mut side.done));
         take_done(sides, joined);
         bar.finish_and_clear();
+        if !bar.is_hidden() {
+            let seconds = clock.now().as_secs_f64();
+            eprintln!("{exchanges} exchanges in {seconds:.1} s, {:.0} a second\n", f64::from(exchanges) / seconds);
+        }
         Ok(broken)
     }
 

@@ -8,13 +8,14 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
+use http_body_util::LengthLimitError;
 
 use super::{ApiError, Gateway, MAX_BODY, headers, stream};
 use crate::answer::{Answer, Payload};
 use crate::cascade::Run;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::openai::convert;
+use crate::openai::convert::{self, Unasked};
 use crate::openai::splice::Splice;
 use crate::policy::Policy;
 use crate::prompt::Prompt;
@@ -23,13 +24,6 @@ use crate::upstream::{Flow, Upstream};
 
 /// How long a request's body may take to come in.
 const BODY_TIME: Duration = Duration::from_mins(1);
-
-/// What the gateway asked for and the client did not.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unasked {
-    pub(super) logprobs: bool,
-    pub(super) usage: bool,
-}
 
 pub(super) async fn answer<U: Upstream, C: Clock>(
     gateway: &Gateway<U, C>,
@@ -55,11 +49,8 @@ async fn read<U, C: Clock>(gateway: &Gateway<U, C>, endpoint: Endpoint, request:
     let body = gateway.clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
     let body = body.ok_or_else(|| ApiError::unreadable("The request body did not come in time."))?;
     let body = body.map_err(|error| {
-        let cause = std::error::Error::source(&error);
-        match cause.is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>()) {
-            true => ApiError::too_large(MAX_BODY),
-            false => ApiError::unreadable("The request body broke off."),
-        }
+        let cause = std::error::Error::source(&error).and_then(|c| c.downcast_ref::<LengthLimitError>());
+        cause.map_or_else(|| ApiError::unreadable("The request body broke off."), |_| ApiError::too_large(MAX_BODY))
     })?;
     let mut prompt = Prompt::parse(endpoint, body)?;
     prompt.headers = headers::forwarded(&head.headers);
@@ -147,7 +138,7 @@ fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes,
         Payload::Whole(body) => body.clone(),
         Payload::Frames(frames) => {
             let kept: Vec<Bytes> =
-                frames.iter().filter_map(|f| convert::strip_frame(f, unasked.logprobs, false)).collect();
+                frames.iter().filter_map(|f| convert::strip_frame(f, Unasked { usage: false, ..unasked })).collect();
             convert::to_body(endpoint, &kept).ok_or_else(ApiError::unreadable_answer)?
         }
     })
@@ -157,8 +148,6 @@ fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes,
 fn frames(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Vec<Bytes>, ApiError> {
     Ok(match &answer.payload {
         Payload::Whole(_) => convert::to_frames(endpoint, &whole(endpoint, answer, unasked)?, !unasked.usage),
-        Payload::Frames(frames) => {
-            frames.iter().filter_map(|f| convert::strip_frame(f, unasked.logprobs, unasked.usage)).collect()
-        }
+        Payload::Frames(frames) => frames.iter().filter_map(|f| convert::strip_frame(f, unasked)).collect(),
     })
 }

@@ -10,8 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
 
 use super::api_error::ApiError;
-use super::completion::Unasked;
-use crate::openai::convert::strip_frame;
+use crate::openai::convert::{Unasked, strip_frame};
 use crate::openai::sse;
 use crate::trace::Failure;
 
@@ -50,7 +49,7 @@ pub(super) fn live(frames: Frames, unasked: Unasked, id: String) -> Body {
         loop {
             match frames.next().await {
                 Some(Ok(frame)) => {
-                    if let Some(kept) = strip_frame(&frame, unasked.logprobs, unasked.usage) {
+                    if let Some(kept) = strip_frame(&frame, unasked) {
                         return Some((event(&kept), Some((frames, id))));
                     }
                 }

@@ -70,7 +70,7 @@ fn choice_pieces(endpoint: Endpoint, choice: &Value) -> Vec<Value> {
     let mut pieces = vec![piece(Value::Object(first), &none, &none)];
     match content {
         Some(Value::String(text)) => {
-            pieces.extend(words(&text).map(|word| piece(json!({"content": word}), &none, &none)))
+            pieces.extend(words(&text).map(|word| piece(json!({"content": word}), &none, &none)));
         }
         // A list of parts, with some providers: as it came.
         Some(parts) if !parts.is_null() => pieces.push(piece(json!({"content": parts}), &none, &none)),
@@ -155,7 +155,7 @@ fn merge(to: &mut Value, from: &Value) {
             for (name, value) in from {
                 match (to.get_mut(name), value) {
                     (Some(Value::String(before)), Value::String(more)) if GROWING.contains(&&**name) => {
-                        before.push_str(more)
+                        before.push_str(more);
                     }
                     (Some(before), value) => merge(before, value),
                     (None, value) => _ = to.insert(name.clone(), value.clone()),
@@ -177,15 +177,24 @@ fn merge(to: &mut Value, from: &Value) {
     }
 }
 
-/// A frame less what only the gateway asked for; none where nothing is left.
+/// What the gateway asked an upstream for and the client did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unasked {
+    /// Token logprobs.
+    pub logprobs: bool,
+    /// The usage frame at the end of a stream.
+    pub usage: bool,
+}
+
+/// A frame less what the client did not ask for; none where nothing is left.
 #[must_use]
-pub fn strip_frame(frame: &Bytes, logprobs: bool, usage: bool) -> Option<Bytes> {
+pub fn strip_frame(frame: &Bytes, unasked: Unasked) -> Option<Bytes> {
     let Ok(piece) = serde_json::from_slice::<Piece<'_>>(frame) else { return Some(frame.clone()) };
-    if usage && piece.choices.is_empty() && piece.usage.is_some() {
+    if unasked.usage && piece.choices.is_empty() && piece.usage.is_some() {
         return None;
     }
     let mut splice = Splice::default();
-    if logprobs {
+    if unasked.logprobs {
         for raw in piece.choices.iter().filter_map(|c| c.logprobs) {
             splice.replace(span_of(frame, raw.get()), *b"null");
         }
@@ -224,13 +233,13 @@ mod tests {
     fn only_what_was_not_asked_for_is_stripped() {
         let frame =
             Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
-        assert_eq!(strip_frame(&frame, false, true).as_ref(), Some(&frame));
+        assert_eq!(strip_frame(&frame, Unasked { logprobs: false, usage: true }).as_ref(), Some(&frame));
         assert_eq!(
-            strip_frame(&frame, true, true).expect("kept"),
+            strip_frame(&frame, Unasked { logprobs: true, usage: true }).expect("kept"),
             r#"{"choices":[{"index":0, "logprobs":null,"delta":{}}],"usage":null}"#
         );
         let usage = Bytes::from_static(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#);
-        assert_eq!(strip_frame(&usage, true, true), None);
-        assert_eq!(strip_frame(&usage, true, false).as_ref(), Some(&usage));
+        assert_eq!(strip_frame(&usage, Unasked { logprobs: true, usage: true }), None);
+        assert_eq!(strip_frame(&usage, Unasked { logprobs: true, usage: false }).as_ref(), Some(&usage));
     }
 }

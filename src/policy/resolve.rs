@@ -114,23 +114,22 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             output: p.output,
         }),
         cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
-        limit: tier.limits.as_ref().and_then(|l| limit(l, problems)),
+        limit: tier.limits.as_ref().map(|l| limit(l, problems)),
         accept: accept?,
     })
 }
 
-fn limit(file: &LimitsFile, problems: &mut Vec<Problem>) -> Option<LimitRule> {
+fn limit(file: &LimitsFile, problems: &mut Vec<Problem>) -> LimitRule {
     const MINUTES_A_DAY: u32 = 1440;
     let requests_per_minute = file.requests_per_minute;
     let burst = file.burst.as_ref().map_or(requests_per_minute, |b| b.value);
-    if let Some(written) = &file.burst {
-        if burst.get() / MINUTES_A_DAY > requests_per_minute.get() {
-            let what =
-                format!("a burst of {burst} takes more than a day to come back at {requests_per_minute} a minute");
-            problems.push(Problem::new(written.at.clone(), what).help("write a smaller burst"));
-        }
+    if let Some(written) = &file.burst
+        && burst.get() / MINUTES_A_DAY > requests_per_minute.get()
+    {
+        let what = format!("a burst of {burst} takes more than a day to come back at {requests_per_minute} a minute");
+        problems.push(Problem::new(written.at.clone(), what).help("write a smaller burst"));
     }
-    Some(LimitRule { requests_per_minute, burst })
+    LimitRule { requests_per_minute, burst }
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {
