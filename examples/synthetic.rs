@@ -24,9 +24,8 @@ impl Random {
 
     /// In 0..1.
     fn share(&mut self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-        let top = (self.next() >> 11) as f64;
-        top / (1u64 << 53) as f64
+        let top = u32::try_from(self.next() >> 32).unwrap_or_default();
+        f64::from(top) / 2f64.powi(32)
     }
 }
 
@@ -34,7 +33,7 @@ const TIERS: [(&str, f64, f64); 4] =
     [("ada", 0.5, 80.0), ("babbage", 0.65, 150.0), ("curie", 0.8, 300.0), ("davinci", 0.95, 700.0)];
 
 fn exchange(number: u64, random: &mut Random) -> String {
-    let question = if random.next() % 8 == 0 { random.next() % (number + 1) } else { number };
+    let question = if random.next().is_multiple_of(8) { random.next() % (number + 1) } else { number };
     let mut line = format!(
         r#"{{"id":"s{number}","task":"synthetic","arrived_ms":{},"path":"/v1/chat/completions","request":{{"model":"cascade","temperature":0,"messages":[{{"role":"user","content":"Question {question}: what is {question} plus {number}?"}}]}},"answers":{{"#,
         number * 5

@@ -156,9 +156,10 @@ proptest! {
             prop_assert!(asked.len() <= 4);
         };
         prop_assert!(asked.is_sorted_by(|a, b| a < b));
-        match end {
-            Step::Serve(at) => prop_assert_eq!(at, trace.attempts.len() - 1),
-            _ => prop_assert_eq!(asked, vec![0, 1, 2, 3]),
+        if let Step::Serve(at) = end {
+            prop_assert_eq!(at, trace.attempts.len() - 1);
+        } else {
+            prop_assert_eq!(asked, vec![0, 1, 2, 3]);
         }
     }
 }

@@ -66,7 +66,7 @@ proptest! {
         let policy = policy(&format!("{{ requests_per_minute: {rate}, burst: {burst} }}"));
         let clock = ManualClock::default();
         let limited = Limited::new(Always, &policy, &clock);
-        let cost = (Duration::from_secs(60) / rate).as_nanos();
+        let cost = (Duration::from_mins(1) / rate).as_nanos();
         let full = cost * u128::from(burst);
         let (mut level, mut then) = (full, 0u128);
         for step in steps {

@@ -1,5 +1,6 @@
 //! Policies: those that ship are fine, and a wrong one says all that is wrong.
 
+use std::fmt::Write as _;
 use std::fs;
 
 use prompt_cascade::policy::{Policy, Problems};
@@ -154,7 +155,8 @@ fn aliases_that_unfold_without_end_are_refused() {
     let mut source = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for pair in ["ab", "bc", "cd", "de", "ef", "fg", "gh", "hi"] {
         let (from, to) = pair.split_at(1);
-        source += &format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 9].join(", "));
+        let items = [from; 9].map(|name| format!("*{name}")).join(", ");
+        let _ = writeln!(source, "{to}: &{to} [{items}]");
     }
     assert!(parse(&source).expect_err("too many").to_string().contains("too many values"));
 }
