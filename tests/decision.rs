@@ -89,6 +89,9 @@ fn which_tiers_a_prompt_may_be_sent_to() {
         (r#"{"model":"ladder","messages":[]}"#, &[0, 1, 2, 3][..]),
         (r#"{"model":"fast","messages":[]}"#, &[0, 1]),
         (r#"{"model":"curie","messages":[]}"#, &[2]),
+        (r#"{"model":"text-curie-001","messages":[]}"#, &[2]),
+        (r#"{"model":"davinci-002","messages":[]}"#, &[3]),
+        (r#"{"model":"text-davinci-003","messages":[]}"#, &[3]),
         (r#"{"model":"curie","tools":[{}],"messages":[]}"#, &[2]),
         (r#"{"model":"gpt-4o-mini","messages":[]}"#, &[1, 2, 3]),
         (r#"{"model":"ladder","tools":[{}],"messages":[]}"#, &[2, 3]),
@@ -108,6 +111,20 @@ fn which_tiers_a_prompt_may_be_sent_to() {
     assert_eq!(policy.ladder_for(&ids).expect("known").tiers(), [3], "token ids mean something to one model only");
     let unknown = policy.ladder_for(&prompt(r#"{"model":"laddr","messages":[]}"#)).expect_err("unknown");
     assert_eq!(unknown.meant.as_deref(), Some("ladder"));
+}
+
+#[test]
+fn a_named_tier_may_be_a_ceiling_instead_of_a_pin() {
+    let source = format!("{LADDER}named_tier: downshift\n");
+    let policy = Policy::parse("ladder.yaml", &source, &|_| None, false).expect("a fine policy").0;
+    for (model, wanted) in [("ada", &[0][..]), ("curie", &[0, 1, 2]), ("text-davinci-003", &[0, 1, 2, 3])] {
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        assert_eq!(policy.ladder_for(&prompt(&body)).expect(model).tiers(), wanted, "{model}");
+    }
+    for unknown in ["text-ada", "text-gpt-001", "ada-", "curie-x"] {
+        let body = format!(r#"{{"model":"{unknown}","messages":[]}}"#);
+        assert!(policy.ladder_for(&prompt(&body)).is_err(), "{unknown}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::gateway::{Bounds, Gateway, router, serve};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
-use crate::upstream::{Live, Origin, Origins, Recorded, layered};
+use crate::upstream::{Live, Origin, Origins, Passage, Recorded, layered};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -61,7 +61,8 @@ impl Serve {
         let clock = SystemClock::start();
         let (origins, hint) = origins(&policy, clock)?;
         let upstream = layered(origins, &policy, clock);
-        let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, hint.clone());
+        let passage = passage(&policy, clock)?;
+        let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, passage, hint.clone());
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
@@ -107,6 +108,13 @@ fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Origins<Syste
         });
     }
     Ok((Origins(origins), hint))
+}
+
+/// The way for what is not cascaded, where the policy gives one.
+fn passage(policy: &Policy, clock: SystemClock) -> anyhow::Result<Option<Passage<SystemClock>>> {
+    let place = policy.passthrough.map(|p| &policy.upstreams[p.upstream].kind);
+    let Some(UpstreamKind::Live { base_url, api_key, timeouts }) = place else { return Ok(None) };
+    Ok(Some(Passage::new(base_url, api_key.as_ref(), *timeouts, clock)?))
 }
 
 fn hint_of(place: &str, prompts: usize, example: &str) -> String {

@@ -133,6 +133,12 @@ impl ApiError {
             })
             .collect();
         let message = format!("No tier gave an answer that could be served: {}.", said.join("; "));
+        Self::of_failure(failure, message, not_recorded_hint)
+    }
+
+    /// The one map from a failure to a status; `message` says what happened.
+    #[must_use]
+    pub fn of_failure(failure: &Failure, message: String, not_recorded_hint: &str) -> Self {
         let upstream = |status, code| Self::ours(status, UPSTREAM, Some(code), message.clone());
         match failure {
             Failure::Limited { retry_after } => {

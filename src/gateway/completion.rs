@@ -10,14 +10,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::LengthLimitError;
 
-use super::{ApiError, Gateway, MAX_BODY, headers, stream};
+use super::{ApiError, Gateway, MAX_BODY, headers, passthrough, stream};
 use crate::answer::{Answer, Payload};
 use crate::cascade::Run;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::openai::convert::{self, Unasked};
 use crate::openai::splice::Splice;
-use crate::policy::Policy;
+use crate::policy::{Ladder, Policy};
 use crate::prompt::Prompt;
 use crate::trace::{Attempt, Outcome, Trace};
 use crate::upstream::{Flow, Upstream};
@@ -31,8 +31,15 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     request: Request,
 ) -> Response {
     let id = gateway.request_ids.next();
-    let mut response = match read(gateway, endpoint, request).await {
-        Ok(prompt) => run(gateway, &prompt, &id).await,
+    let (head, body) = request.into_parts();
+    let mut response = match read(gateway, endpoint, &head.headers, body).await {
+        Ok(prompt) => match (gateway.cascade.policy.ladder_for(&prompt), gateway.passage_of_unknown_models()) {
+            (Ok(ladder), _) => run(gateway, &ladder, &prompt, &id).await,
+            (Err(_), Some(passage)) => {
+                passthrough::pass(passage, Request::from_parts(head, Body::from(prompt.body().clone()))).await
+            }
+            (Err(unknown), None) => ApiError::unknown_model(&unknown, &gateway.cascade.policy).into_response(),
+        },
         Err(error) => error.into_response(),
     };
     if let Ok(id) = HeaderValue::try_from(id) {
@@ -41,9 +48,13 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     response
 }
 
-async fn read<U, C: Clock>(gateway: &Gateway<U, C>, endpoint: Endpoint, request: Request) -> Result<Prompt, ApiError> {
-    let (head, body) = request.into_parts();
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
+async fn read<U, C: Clock>(
+    gateway: &Gateway<U, C>,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Prompt, ApiError> {
+    if headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         return Err(ApiError::unsupported_encoding());
     }
     let body = gateway.clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
@@ -53,18 +64,14 @@ async fn read<U, C: Clock>(gateway: &Gateway<U, C>, endpoint: Endpoint, request:
         cause.map_or_else(|| ApiError::unreadable("The request body broke off."), |_| ApiError::too_large(MAX_BODY))
     })?;
     let mut prompt = Prompt::parse(endpoint, body)?;
-    prompt.headers = headers::forwarded(&head.headers);
+    prompt.headers = headers::forwarded(headers);
     Ok(prompt)
 }
 
-async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, prompt: &Prompt, id: &str) -> Response {
+async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, prompt: &Prompt, id: &str) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy;
-    let ladder = match policy.ladder_for(prompt) {
-        Ok(ladder) => ladder,
-        Err(unknown) => return ApiError::unknown_model(&unknown, policy).into_response(),
-    };
-    let Run { trace, flow } = gateway.cascade.run(&ladder, prompt).await;
+    let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -32,8 +32,8 @@ pub async fn serve<C: Clock>(
     shutdown: impl Future<Output = ()>,
 ) -> bool {
     let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(bounds.header_read);
+    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
+    http.http1().timer(TokioTimer::new()).header_read_timeout(bounds.header_read);
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -47,7 +47,8 @@ pub async fn serve<C: Clock>(
         };
         let _ = socket.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
+        let connection =
+            graceful.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned());
         // A client that hangs up in the middle is no error worth a line.
         tokio::spawn(async move { _ = connection.await });
     }

@@ -8,6 +8,7 @@ mod completion;
 mod headers;
 mod listen;
 mod models;
+mod passthrough;
 mod stream;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use axum::routing::{get, post};
 use crate::cascade::Cascade;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::upstream::Upstream;
+use crate::upstream::{Passage, Upstream};
 
 pub use api_error::ApiError;
 pub use listen::{Bounds, serve};
@@ -34,15 +35,25 @@ pub struct Gateway<U, C> {
     cascade: Cascade<U, C>,
     clock: C,
     request_ids: headers::RequestIds,
+    /// Where everything goes that is not cascaded.
+    passage: Option<Passage<C>>,
     /// What to tell a client whose prompt is not among recorded ones.
     not_recorded_hint: String,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
-    /// A gateway over `cascade`. `not_recorded_hint` says what a gateway that
-    /// answers from recordings can answer.
-    pub fn new(cascade: Cascade<U, C>, clock: C, not_recorded_hint: String) -> Self {
-        Self { cascade, clock, request_ids: headers::RequestIds::default(), not_recorded_hint }
+    /// A gateway over `cascade`. Through `passage` goes what is not cascaded.
+    /// `not_recorded_hint` says what a gateway that answers from recordings
+    /// can answer.
+    pub fn new(cascade: Cascade<U, C>, clock: C, passage: Option<Passage<C>>, not_recorded_hint: String) -> Self {
+        Self { cascade, clock, request_ids: headers::RequestIds::default(), passage, not_recorded_hint }
+    }
+}
+
+impl<U, C: Clock> Gateway<U, C> {
+    /// Where models go that the policy does not name, if they go anywhere.
+    fn passage_of_unknown_models(&self) -> Option<&Passage<C>> {
+        self.passage.as_ref().filter(|_| self.cascade.policy.passthrough.is_some_and(|p| p.unknown_models))
     }
 }
 
@@ -59,7 +70,7 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
     };
     let one_model = {
         let gateway = gateway.clone();
-        get(move |path| async move { models::one(&gateway.cascade.policy, path) })
+        get(move |path, request| async move { models::one(&gateway, path, request).await })
     };
     let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
     for prefix in ["/v1", ""] {
@@ -70,11 +81,17 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
             .route(&format!("{prefix}/models"), all_models.clone())
             .route(&format!("{prefix}/models/{{*model}}"), one_model.clone());
     }
-    router
-        .fallback(|request: Request| async move {
-            ApiError::unknown_url(request.method(), request.uri().path()).into_response()
-        })
-        .method_not_allowed_fallback(|request: Request| async move {
-            ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
-        })
+    let has_passage = gateway.passage.is_some();
+    let anything_else = {
+        let gateway = gateway.clone();
+        move |request: Request| async move { passthrough::answer(&gateway, request).await }
+    };
+    router = router.fallback(anything_else.clone());
+    if has_passage {
+        // `GET /v1/chat/completions` lists stored ones; only the upstream knows.
+        return router.method_not_allowed_fallback(anything_else);
+    }
+    router.method_not_allowed_fallback(|request: Request| async move {
+        ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
+    })
 }

@@ -1,11 +1,12 @@
 //! `GET /v1/models`: the names a client may use as `model`.
 
-use axum::extract::Path;
+use axum::extract::{Path, Request};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
 
-use super::ApiError;
+use super::{ApiError, Gateway, passthrough};
+use crate::clock::Clock;
 use crate::policy::{Policy, UnknownModel, did_you_mean};
 
 fn object(name: &str) -> Value {
@@ -25,10 +26,14 @@ pub(super) fn list(policy: &Policy) -> Response {
     answer(&json!({"object": "list", "data": data}))
 }
 
-/// One of them.
-pub(super) fn one(policy: &Policy, Path(name): Path<String>) -> Response {
+/// One of them; one that is not known is looked for where unknown models go.
+pub(super) async fn one<U, C: Clock>(gateway: &Gateway<U, C>, Path(name): Path<String>, request: Request) -> Response {
+    let policy = &gateway.cascade.policy;
     if policy.model_names().any(|known| known == name) {
         return answer(&object(&name));
+    }
+    if let Some(passage) = gateway.passage_of_unknown_models() {
+        return passthrough::pass(passage, request).await;
     }
     let meant = did_you_mean(&name, policy.model_names()).map(str::to_owned);
     ApiError::unknown_model(&UnknownModel { model: name, meant }, policy).into_response()

@@ -26,6 +26,10 @@ shape! {
         tiers: At<Vec<TierFile>>,
         /// Exceptions to asking the whole ladder; the first match wins.
         routes: Vec<At<RouteFile>> = Vec::new(),
+        /// Where everything goes that is not cascaded; left out, it is refused.
+        passthrough: Option<PassthroughFile>,
+        /// What naming a tier as `model` means.
+        named_tier: NamedTier = NamedTier::Pin,
         /// Answers and what must become of them; `cascade check` tries them.
         tests: Vec<At<TestFile>> = Vec::new(),
     }
@@ -142,6 +146,26 @@ shape! {
         tools: Option<bool>,
         /// More tokens of prompt than this, by estimate.
         prompt_tokens_over: Option<usize>,
+    }
+}
+
+shape! {
+    /// Where everything goes that is not cascaded: files, images, audio...
+    pub struct PassthroughFile {
+        /// Which of `upstreams`; it must be a live one.
+        upstream: At<String>,
+        /// Whether models that the policy does not name go there too.
+        unknown_models: bool = false,
+    }
+}
+
+words! {
+    /// What naming a tier as `model` means.
+    pub enum NamedTier {
+        /// That tier and no other answers.
+        Pin = "pin",
+        /// That tier is the largest that is asked.
+        Downshift = "downshift",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Policy, did_you_mean};
+use super::{NamedTier, Policy, did_you_mean};
 use crate::prompt::Prompt;
 use crate::tokens::estimate_prompt;
 
@@ -33,21 +33,31 @@ impl Ladder {
 #[derive(Clone, Debug)]
 pub(super) struct Ladders {
     whole: Ladder,
-    top: Ladder,
     of_route: Vec<Ladder>,
-    pinned: Vec<Ladder>,
+    named: Vec<Ladder>,
 }
 
 impl Ladders {
-    pub(super) fn new(tiers: usize, routes: &[super::Route]) -> Self {
+    pub(super) fn new(tiers: usize, routes: &[super::Route], named: NamedTier) -> Self {
         let all: Vec<usize> = (0..tiers).collect();
         Self {
             whole: Ladder::new(&all),
-            top: Ladder::new(&[tiers - 1]),
             of_route: routes.iter().map(|r| Ladder::new(&r.tiers)).collect(),
-            pinned: all.iter().map(|t| Ladder::new(&[*t])).collect(),
+            named: match named {
+                NamedTier::Pin => all.iter().map(|t| Ladder::new(&[*t])).collect(),
+                NamedTier::Downshift => all.iter().map(|t| Ladder::new(&all[..=*t])).collect(),
+            },
         }
     }
+}
+
+/// The sizes of the original completion models.
+const LEGACY: [&str; 4] = ["ada", "babbage", "curie", "davinci"];
+
+/// The ladder for a prompt, cut down to its last tier where the prompt must not
+/// be asked twice.
+fn single(ladder: &Ladder, prompt: &Prompt) -> Ladder {
+    if prompt.one_tier && ladder.tiers().len() > 1 { Ladder::new(&[ladder.last()]) } else { ladder.clone() }
 }
 
 /// The client named a model that the policy does not know.
@@ -60,7 +70,7 @@ pub struct UnknownModel {
 }
 
 impl Policy {
-    /// The tiers this prompt may be sent to: a pinned tier's name first, then
+    /// The tiers this prompt may be sent to: a tier's name first, then
     /// the first route that matches, then the whole ladder. A prompt that must
     /// not be asked twice goes to the last of them alone.
     ///
@@ -68,8 +78,8 @@ impl Policy {
     /// When the client names a model that neither the policy, a route nor a
     /// tier is called.
     pub fn ladder_for(&self, prompt: &Prompt) -> Result<Ladder, UnknownModel> {
-        if let Some(tier) = self.tiers.iter().find(|t| t.name == prompt.model) {
-            return Ok(self.ladders.pinned[tier.index].clone());
+        if let Some(tier) = self.tier_named(&prompt.model) {
+            return Ok(single(&self.ladders.named[tier], prompt));
         }
         if prompt.model != self.name && !self.routes.iter().any(|route| route.names(&prompt.model)) {
             let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
@@ -88,12 +98,18 @@ impl Policy {
 
     fn ladder_of_known(&self, prompt: &Prompt) -> Ladder {
         let route = self.routes.iter().position(|route| route.matches(prompt));
-        let ladder = route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]);
-        match (prompt.one_tier, ladder.tiers()) {
-            (false, _) | (true, [_]) => ladder.clone(),
-            (true, _) if ladder.last() == self.top().index => self.ladders.top.clone(),
-            (true, _) => Ladder::new(&[ladder.last()]),
-        }
+        single(route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]), prompt)
+    }
+
+    /// The tier of this name, or of this legacy model: `text-curie-001`,
+    /// `davinci-002` and their like mean the tiers so called.
+    fn tier_named(&self, model: &str) -> Option<usize> {
+        let find = |name: &str| self.tiers.iter().position(|tier| tier.name == name);
+        find(model).or_else(|| {
+            let bare = model.strip_prefix("text-").or_else(|| model.strip_prefix("code-")).unwrap_or(model);
+            let bare = bare.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix('-')?;
+            LEGACY.contains(&bare).then(|| find(bare))?
+        })
     }
 
     /// The names that clients may use as `model`: the policy's, the routes'

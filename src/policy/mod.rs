@@ -23,7 +23,7 @@ use crate::price::Price;
 use crate::scoring::{Gate, Score, Scorer};
 
 pub use acceptance::Unscored;
-pub use file::Expect;
+pub use file::{Expect, NamedTier};
 pub use ladder::{Ladder, UnknownModel};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::Variables;
@@ -42,6 +42,8 @@ pub struct Policy {
     pub tiers: Vec<Tier>,
     /// Exceptions, first match wins.
     pub routes: Vec<Route>,
+    /// Where everything goes that is not cascaded.
+    pub passthrough: Option<Passthrough>,
     /// Answers and what must become of them.
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.
@@ -171,6 +173,15 @@ pub struct Route {
     pub prompt_tokens_over: Option<u64>,
     /// The tiers to ask, by place.
     pub tiers: Vec<usize>,
+}
+
+/// Where everything goes that is not cascaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passthrough {
+    /// Its place in [`Policy::upstreams`]; a live one.
+    pub upstream: usize,
+    /// Whether models that the policy does not name go there too.
+    pub unknown_models: bool,
 }
 
 /// An answer and what must become of it.

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{LimitsFile, PolicyFile, RouteFile, TierFile, UpstreamFile, WhenFile};
+use super::file::{LimitsFile, PassthroughFile, PolicyFile, RouteFile, TierFile, UpstreamFile, WhenFile};
 use super::problem::{Problem, did_you_mean};
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, LimitRule, Policy, PolicyTest, Route, Tier, Timeouts, Unscored, UpstreamKind,
-    UpstreamPlace, ladder, yaml,
+    Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, Tier, Timeouts, Unscored,
+    UpstreamKind, UpstreamPlace, ladder, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -31,15 +31,20 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
     unused_upstreams(file, problems);
     let routes: Vec<_> = file.routes.iter().map(|r| route(&r.value, file, problems)).collect();
     unreachable_routes(file, problems);
+    let passthrough = file.passthrough.as_ref().map(|p| passthrough(p, file, problems));
     let tests: Vec<_> = file.tests.iter().map(|t| test(&t.value, file, problems)).collect();
     let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
     let effective = yaml::print(&file.node());
     Some(Policy {
         name: file.name.0.clone(),
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
-        ladders: ladder::Ladders::new(file.tiers.value.len(), &routes),
+        ladders: ladder::Ladders::new(file.tiers.value.len(), &routes, file.named_tier),
         tiers: tiers.into_iter().collect::<Option<_>>()?,
         routes,
+        passthrough: match passthrough {
+            Some(resolved) => Some(resolved?),
+            None => None,
+        },
         tests: tests.into_iter().collect::<Option<_>>()?,
         digest: blake3::hash(effective.as_bytes()).to_hex()[..12].to_owned(),
         effective,
@@ -74,6 +79,16 @@ fn upstream(name: &At<String>, file: &UpstreamFile, problems: &mut Vec<Problem>)
         }
     };
     Some(UpstreamPlace { name: name.value.clone(), kind })
+}
+
+fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Passthrough> {
+    let known = policy.upstreams.0.iter().map(|(name, _)| name.value.as_str());
+    let upstream = refer(&file.upstream, "upstream", known, problems)?;
+    if policy.upstreams.0[upstream].1.base_url.is_none() {
+        let what = format!("`{}` answers from recorded exchanges: nothing can pass through it", file.upstream.value);
+        problems.push(Problem::new(file.upstream.at.clone(), what).help("name an upstream with a `base_url`"));
+    }
+    Some(Passthrough { upstream, unknown_models: file.unknown_models })
 }
 
 fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<Tier> {
@@ -232,7 +247,8 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
 
 fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (name, _) in &file.upstreams.0 {
-        if file.tiers.value.iter().all(|t| t.upstream.value != name.value) {
+        let passes = file.passthrough.as_ref().is_some_and(|p| p.upstream.value == name.value);
+        if !passes && file.tiers.value.iter().all(|t| t.upstream.value != name.value) {
             problems.push(
                 Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value))
                     .help("remove it, or name it in a tier's `upstream:`")

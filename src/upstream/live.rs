@@ -4,7 +4,6 @@
 //! [`Failure`] with its numbers, within the policy's timeouts and bounds.
 
 use std::collections::HashMap;
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,6 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response};
 
+use super::client::{CannotStart, authorization, client, innermost};
 use super::{Delivery, Flow, Reply, Said, Upstream};
 use crate::answer::{Answer, Gathered, NotAnAnswer};
 use crate::clock::Clock;
@@ -26,10 +26,6 @@ use crate::trace::{Failure, Phase};
 const MAX_ANSWER: usize = 64 << 20;
 /// The most bytes of an error's body that are kept.
 const MAX_ERROR: usize = 64 << 10;
-/// Shorter than the 5 s after which vLLM and uvicorn hang up, so that a
-/// connection about to be closed is not used again.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-
 /// One live upstream.
 #[derive(Debug)]
 pub struct Live<C> {
@@ -40,50 +36,21 @@ pub struct Live<C> {
     authorization: Option<HeaderValue>,
 }
 
-/// Why a client for an upstream could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum CannotStart {
-    /// The key holds what no header can carry.
-    #[error("the api_key of {0} cannot be sent in a header")]
-    Key(String),
-    /// The TLS or HTTP client would not start.
-    #[error("no HTTP client for {upstream}: {source}")]
-    Client {
-        /// Its base URL.
-        upstream: String,
-        /// Why.
-        source: reqwest::Error,
-    },
-}
-
 impl<C: Clock> Live<C> {
     /// A client for the API at `base_url`.
     ///
     /// # Errors
     /// When the key cannot be a header, or no TLS client can be made.
     pub fn new(base_url: &str, key: Option<&Secret>, timeouts: Timeouts, clock: C) -> Result<Self, CannotStart> {
-        // Fails only where a provider is installed already, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder()
-            .http1_only()
-            .connect_timeout(timeouts.connect)
-            .pool_idle_timeout(POOL_IDLE)
-            .tcp_nodelay(true)
-            .redirect(reqwest::redirect::Policy::none());
-        if base_url.starts_with("http://") {
-            // Without the system's certificates, which a bare machine may not have.
-            client = client.tls_certs_only([]);
-        }
-        let client = client.build().map_err(|source| CannotStart::Client { upstream: base_url.to_owned(), source })?;
-        let authorization = key.map(|key| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-                .map_err(|_| CannotStart::Key(base_url.to_owned()))?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
         let endpoints = [crate::openai::Endpoint::Chat, crate::openai::Endpoint::Completions];
         let urls = endpoints.map(|e| (e.path(), format!("{base_url}{}", e.path())));
-        Ok(Self { client, clock, timeouts, urls: urls.into(), authorization: authorization.transpose()? })
+        Ok(Self {
+            client: client(base_url, timeouts)?,
+            clock,
+            timeouts,
+            urls: urls.into(),
+            authorization: authorization(base_url, key)?,
+        })
     }
 
     async fn send(&self, tier: &Tier, prompt: &Prompt) -> Result<Response, Failure> {
@@ -275,15 +242,4 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn named(content_type: &str) -> String {
     let kind = content_type.split(';').next().unwrap_or("").trim();
     if kind.is_empty() { "a body of unknown type".to_owned() } else { kind.to_owned() }
-}
-
-/// The cause at the bottom, which says most in fewest words; the layers above
-/// repeat the URL.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    let _ = error.source();
-    cause.to_string()
 }

@@ -4,8 +4,10 @@
 //! a hit costs no permit, and equal prompts in flight cost one call.
 
 mod cached;
+mod client;
 mod limited;
 mod live;
+mod passage;
 mod recorded;
 
 use std::future::Future;
@@ -24,8 +26,10 @@ use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
 pub use cached::Cached;
+pub use client::CannotStart;
 pub use limited::Limited;
-pub use live::{CannotStart, Live};
+pub use live::Live;
+pub use passage::{Passage, end_to_end};
 pub use recorded::Recorded;
 
 /// Something that can answer a prompt.

@@ -68,6 +68,13 @@ impl Served {
         Self { child, url }
     }
 
+    /// Its resident memory.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Asks it to stop and returns what it wrote to standard error.
     pub fn stop(mut self) -> String {
         let pid = self.child.id().to_string();
@@ -90,7 +97,10 @@ impl Drop for Served {
 /// What a fake upstream was asked.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    pub method: http::Method,
     pub path: String,
+    /// The path with its query.
+    pub target: String,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -117,7 +127,8 @@ impl Fake {
             async move {
                 let (head, body) = request.into_parts();
                 let body = to_bytes(body, usize::MAX).await.expect("a body");
-                let one = Seen { path: head.uri.path().to_owned(), headers: head.headers, body };
+                let (path, target) = (head.uri.path().to_owned(), head.uri.to_string());
+                let one = Seen { method: head.method, path, target, headers: head.headers, body };
                 let response = answer(&one);
                 noted.lock().expect("no panic before").push(one);
                 response
