@@ -107,8 +107,9 @@ impl Policy {
         let find = |name: &str| self.tiers.iter().position(|tier| tier.name == name);
         find(model).or_else(|| {
             let bare = model.strip_prefix("text-").or_else(|| model.strip_prefix("code-")).unwrap_or(model);
-            let bare = bare.trim_end_matches(|c: char| c.is_ascii_digit()).strip_suffix('-')?;
-            LEGACY.contains(&bare).then(|| find(bare))?
+            let (bare, version) = bare.split_once('-')?;
+            let is_version = !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit());
+            (is_version && LEGACY.contains(&bare)).then(|| find(bare))?
         })
     }
 
