@@ -10,12 +10,14 @@ use std::sync::OnceLock;
 use blake3::Hasher;
 use bytes::Bytes;
 use http::HeaderMap;
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::openai::Endpoint;
 use crate::openai::canonical::{Members, feed, feed_members};
 use crate::openai::chunk::content_text;
+use crate::openai::contract::Contract;
 use crate::openai::request::{Peek, include_usage, is_token_ids};
 use crate::openai::splice::{Splice, span_of};
 
@@ -46,6 +48,7 @@ pub struct Prompt {
     pub headers: HeaderMap,
     body: Bytes,
     spans: Spans,
+    contract: OnceLock<Contract>,
     cache_key: OnceLock<[u8; 32]>,
     content_key: OnceLock<[u8; 32]>,
 }
@@ -58,6 +61,8 @@ struct Spans {
     stream_options: Option<Range<usize>>,
     content: Option<Range<usize>>,
     tools: Option<Range<usize>>,
+    tool_choice: Option<Range<usize>>,
+    response_format: Option<Range<usize>>,
 }
 
 /// Why a body is no prompt.
@@ -105,6 +110,8 @@ impl Prompt {
             stream_options: peek.stream_options.map(span),
             content: content.map(span),
             tools: peek.tools.or(peek.functions).map(span),
+            tool_choice: peek.tool_choice.map(span),
+            response_format: peek.response_format.map(span),
         };
         Ok(Self {
             endpoint,
@@ -120,6 +127,7 @@ impl Prompt {
                 || peek.prompt.is_some_and(|raw| is_token_ids(raw.get()))
                 || [peek.audio, peek.best_of, peek.suffix, peek.logit_bias].iter().any(Option::is_some),
             headers: HeaderMap::new(),
+            contract: OnceLock::new(),
             cache_key: OnceLock::new(),
             content_key: OnceLock::new(),
             spans,
@@ -193,6 +201,24 @@ impl Prompt {
 
     fn members(&self) -> Option<Members<'_>> {
         serde_json::from_slice(&self.body).ok()
+    }
+
+    /// What is demanded of the answer's form.
+    pub fn contract(&self) -> &Contract {
+        self.contract.get_or_init(|| {
+            let raw = |span: &Option<Range<usize>>| std::str::from_utf8(&self.body[span.clone()?]).ok();
+            let Spans { tools, tool_choice, response_format, .. } = &self.spans;
+            Contract::read(raw(tools), raw(tool_choice), raw(response_format))
+        })
+    }
+
+    /// Whether the request holds pictures or sound.
+    #[must_use]
+    pub fn has_media(&self) -> bool {
+        let content = self.spans.content.clone().map_or(&[][..], |span| &self.body[span]);
+        [&b"\"image_url\""[..], b"\"input_image\"", b"\"input_audio\""]
+            .iter()
+            .any(|kind| memmem::find(content, kind).is_some())
     }
 
     /// The texts asked, in order: each message's, or the legacy prompt.

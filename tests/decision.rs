@@ -114,6 +114,27 @@ fn which_tiers_a_prompt_may_be_sent_to() {
 }
 
 #[test]
+fn a_tier_that_cannot_take_a_prompt_is_passed_over() {
+    let able = LADDER
+        .replace("model: a, upstream: u", "model: a, upstream: u, can: [tools], context_tokens: 50")
+        .replace("model: d, upstream: u", "model: d, upstream: u, can: [tools, json_schema]");
+    let policy = Policy::parse("ladder.yaml", &able, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
+    let schema =
+        r#"{"model":"ladder","response_format":{"type":"json_schema","json_schema":{"schema":{}}},"messages":[]}"#;
+    let picture = r#"{"model":"ladder","messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}"#;
+    let long = format!(r#"{{"model":"ladder","messages":[{{"content":"{}"}}]}}"#, "x".repeat(300));
+    for (body, wanted) in [
+        (r#"{"model":"ladder","messages":[]}"#, &[0, 1, 2, 3][..]),
+        (schema, &[1, 2, 3]),
+        (picture, &[1, 2]),
+        (&long, &[1, 2, 3]),
+        (&picture.replace("ladder", "davinci"), &[3]),
+    ] {
+        assert_eq!(policy.ladder_for(&prompt(body)).expect(body).tiers(), wanted, "{body}");
+    }
+}
+
+#[test]
 fn a_named_tier_may_be_a_ceiling_instead_of_a_pin() {
     let source = format!("{LADDER}named_tier: downshift\n");
     let policy = Policy::parse("ladder.yaml", &source, &|_| None, false).expect("a fine policy").0;

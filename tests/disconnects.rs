@@ -60,7 +60,8 @@ async fn hang_up(base_url: &str, mut reports: mpsc::UnboundedReceiver<&'static s
 }
 
 async fn ask(served: &Served, body: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(served.url.strip_prefix("http://").expect("an address")).await.expect("a connection");
+    let mut socket =
+        TcpStream::connect(served.url.strip_prefix("http://").expect("an address")).await.expect("a connection");
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
     socket.write_all((head + body).as_bytes()).await.expect("written");
     socket
@@ -79,7 +80,9 @@ async fn before_the_upstreams_first_byte() {
 
 #[tokio::test]
 async fn in_the_middle_of_a_whole_answer() {
-    let (base_url, reports) = stalls_after("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"choices\"").await;
+    let (base_url, reports) =
+        stalls_after("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"choices\"")
+            .await;
     hang_up(&base_url, reports, WHOLE, "").await;
 }
 

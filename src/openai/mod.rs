@@ -5,6 +5,7 @@
 
 pub mod canonical;
 pub mod chunk;
+pub mod contract;
 pub mod convert;
 pub mod envelope;
 pub mod request;

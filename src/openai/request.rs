@@ -34,6 +34,9 @@ pub struct Peek<'a> {
     /// Tools as they were called before.
     #[serde(borrow, default)]
     pub functions: Option<&'a RawValue>,
+    /// Which tool must or must not be called.
+    #[serde(borrow, default)]
+    pub tool_choice: Option<&'a RawValue>,
     /// Whether JSON must come back.
     #[serde(borrow, default)]
     pub response_format: Option<&'a RawValue>,

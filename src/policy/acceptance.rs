@@ -15,7 +15,7 @@ shape! {
     /// the threshold.
     pub struct AcceptFile {
         /// Hard checks, in order.
-        gates: Vec<Gate> = vec![Gate::Complete, Gate::NotEmpty, Gate::NotRefusal, Gate::NoRepetition, Gate::Json],
+        gates: Vec<Gate> = vec![Gate::Complete, Gate::NotEmpty, Gate::NotRefusal, Gate::NoRepetition, Gate::Json, Gate::JsonSchema, Gate::ToolCalls],
         /// One scorer, or several: the first that has something to go by.
         score: Option<Scorers>,
         /// The least score at which the answer is served.
@@ -66,7 +66,17 @@ shape! {
 
 impl Shape for Gate {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        const NAMES: [&str; 7] = ["complete", "not_empty", "not_refusal", "no_repetition", "json", "matches", "length"];
+        const NAMES: [&str; 9] = [
+            "complete",
+            "not_empty",
+            "not_refusal",
+            "no_repetition",
+            "json",
+            "json_schema",
+            "tool_calls",
+            "matches",
+            "length",
+        ];
         let (name, value) = one_key(node, reader, &NAMES)?;
         match (name.as_str(), value) {
             ("complete", None) => Some(Self::Complete),
@@ -74,6 +84,8 @@ impl Shape for Gate {
             ("not_refusal", None) => Some(Self::NotRefusal),
             ("no_repetition", None) => Some(Self::NoRepetition),
             ("json", None) => Some(Self::Json),
+            ("json_schema", None) => Some(Self::JsonSchema),
+            ("tool_calls", None) => Some(Self::ToolCalls),
             ("json", Some(value)) => {
                 one_key(value, reader, &["always"])?;
                 Some(Self::JsonAlways)
@@ -113,7 +125,7 @@ impl Shape for Gate {
     }
     fn schema() -> Value {
         json!({"oneOf": [
-            {"enum": ["complete", "not_empty", "not_refusal", "no_repetition", "json"]},
+            {"enum": ["complete", "not_empty", "not_refusal", "no_repetition", "json", "json_schema", "tool_calls"]},
             {"type": "object", "properties": {"json": {"const": "always"}}, "required": ["json"], "additionalProperties": false},
             {"type": "object", "properties": {"matches": Regex::schema()}, "required": ["matches"], "additionalProperties": false},
             {"type": "object", "properties": {"length": LengthFile::schema()}, "required": ["length"], "additionalProperties": false},

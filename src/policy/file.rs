@@ -85,8 +85,25 @@ shape! {
         cache: Option<CacheFile>,
         /// How much may be asked; left out, nothing is limited.
         limits: Option<LimitsFile>,
+        /// What the model can take; left out, everything. Prompts that need
+        /// something else pass this tier over.
+        can: Option<Vec<Capability>>,
+        /// The longest prompt it reads, in tokens by estimate.
+        context_tokens: Option<usize>,
         /// When an answer is good enough. Not on the last tier.
         accept: Option<At<AcceptFile>>,
+    }
+}
+
+words! {
+    /// Something that not every model can take.
+    pub enum Capability {
+        /// Tools to call.
+        Tools = "tools",
+        /// A schema that its JSON must fit.
+        JsonSchema = "json_schema",
+        /// Pictures or sound in the prompt.
+        Media = "media",
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{NamedTier, Policy, did_you_mean};
+use super::{Capability, NamedTier, Policy, Tier, did_you_mean};
 use crate::prompt::Prompt;
 use crate::tokens::estimate_prompt;
 
@@ -54,12 +54,6 @@ impl Ladders {
 /// The sizes of the original completion models.
 const LEGACY: [&str; 4] = ["ada", "babbage", "curie", "davinci"];
 
-/// The ladder for a prompt, cut down to its last tier where the prompt must not
-/// be asked twice.
-fn single(ladder: &Ladder, prompt: &Prompt) -> Ladder {
-    if prompt.one_tier && ladder.tiers().len() > 1 { Ladder::new(&[ladder.last()]) } else { ladder.clone() }
-}
-
 /// The client named a model that the policy does not know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownModel {
@@ -79,7 +73,7 @@ impl Policy {
     /// tier is called.
     pub fn ladder_for(&self, prompt: &Prompt) -> Result<Ladder, UnknownModel> {
         if let Some(tier) = self.tier_named(&prompt.model) {
-            return Ok(single(&self.ladders.named[tier], prompt));
+            return Ok(self.fitted(&self.ladders.named[tier], prompt));
         }
         if prompt.model != self.name && !self.routes.iter().any(|route| route.names(&prompt.model)) {
             let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
@@ -98,7 +92,21 @@ impl Policy {
 
     fn ladder_of_known(&self, prompt: &Prompt) -> Ladder {
         let route = self.routes.iter().position(|route| route.matches(prompt));
-        single(route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]), prompt)
+        self.fitted(route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]), prompt)
+    }
+
+    /// The tiers of a ladder that can take the prompt: the last one alone where
+    /// it must not be asked twice, or where none can.
+    fn fitted(&self, ladder: &Ladder, prompt: &Prompt) -> Ladder {
+        let tiers = ladder.tiers();
+        if prompt.one_tier && tiers.len() > 1 {
+            return Ladder::new(&[ladder.last()]);
+        }
+        if tiers.iter().all(|tier| self.tiers[*tier].can_take(prompt)) {
+            return ladder.clone();
+        }
+        let able: Vec<usize> = tiers.iter().copied().filter(|tier| self.tiers[*tier].can_take(prompt)).collect();
+        Ladder::new(if able.is_empty() { &tiers[tiers.len() - 1..] } else { &able })
     }
 
     /// The tier of this name, or of this legacy model: `text-curie-001`,
@@ -120,6 +128,17 @@ impl Policy {
         let mut seen = std::collections::HashSet::new();
         let all = std::iter::once(self.name.as_str()).chain(routes).chain(self.tiers.iter().map(|t| t.name.as_str()));
         all.filter(move |name| seen.insert(*name))
+    }
+}
+
+impl Tier {
+    /// Whether the model can take what the prompt needs.
+    fn can_take(&self, prompt: &Prompt) -> bool {
+        let lacks = |capability| self.can.as_ref().is_some_and(|can| !can.contains(&capability));
+        !(prompt.has_tools && lacks(Capability::Tools)
+            || lacks(Capability::JsonSchema) && prompt.asks_json && prompt.contract().schema.is_some()
+            || lacks(Capability::Media) && prompt.has_media()
+            || self.context_tokens.is_some_and(|most| estimate_prompt(prompt) > most))
     }
 }
 

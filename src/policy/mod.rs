@@ -23,7 +23,7 @@ use crate::price::Price;
 use crate::scoring::{Gate, Score, Scorer};
 
 pub use acceptance::Unscored;
-pub use file::{Expect, NamedTier};
+pub use file::{Capability, Expect, NamedTier};
 pub use ladder::{Ladder, UnknownModel};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::Variables;
@@ -108,6 +108,10 @@ pub struct Tier {
     pub cache: Option<CacheRule>,
     /// Its limit, if any.
     pub limit: Option<LimitRule>,
+    /// What its model can take; none: everything.
+    pub can: Option<Vec<Capability>>,
+    /// The longest prompt it reads, in estimated tokens.
+    pub context_tokens: Option<u64>,
     /// When its answers are good enough.
     pub accept: Accept,
 }

@@ -130,6 +130,8 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
         }),
         cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
         limit: tier.limits.as_ref().map(|l| limit(l, problems)),
+        can: tier.can.clone(),
+        context_tokens: tier.context_tokens.map(|n| n as u64),
         accept: accept?,
     })
 }

@@ -12,22 +12,26 @@ use serde_json::Value;
 use super::{Evidence, Score};
 use crate::answer::{Answer, ToolCall};
 
-/// The share of the answers so far, this one among them, that say what this one
-/// says; none where no smaller tier answered. Every choice must have its equal.
+/// The share of the votes so far that say what this answer says. Each choice of
+/// this answer is a vote (so that `n` choices agree or not for no more money),
+/// and each smaller tier's answer is one. None where there is only one vote.
 pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
-    if evidence.smaller.is_empty() {
-        return None;
-    }
     let forms = |answer: &Answer| -> Vec<String> {
         answer.choices.iter().map(|c| normalised(&c.text, &c.tool_calls)).collect()
     };
     let mine = forms(evidence.answer);
-    let same = evidence.smaller.iter().filter(|other| {
-        let theirs = forms(other);
-        mine.iter().all(|form| !form.is_empty() && theirs.contains(form))
-    });
-    #[expect(clippy::cast_precision_loss, reason = "a count of tiers")]
-    Score::new((same.count() + 1) as f64 / (evidence.smaller.len() + 1) as f64)
+    let smaller: Vec<Vec<String>> = evidence.smaller.iter().map(|other| forms(other)).collect();
+    let votes = mine.len() + smaller.len();
+    if votes < 2 {
+        return None;
+    }
+    let count = |form: &String| {
+        let others = smaller.iter().filter(|theirs| theirs.contains(form)).count();
+        if form.is_empty() { 0 } else { others + mine.iter().filter(|other| *other == form).count() }
+    };
+    let most = mine.iter().map(count).max()?;
+    #[expect(clippy::cast_precision_loss, reason = "a count of votes")]
+    Score::new(most as f64 / votes as f64)
 }
 
 /// The normal form of an answer, the first of these that applies: tool calls
@@ -108,6 +112,8 @@ pub(super) fn unfenced(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::Endpoint;
+    use crate::prompt::Prompt;
 
     #[test]
     fn different_words_same_answer() {
@@ -126,6 +132,27 @@ mod tests {
         }
         let call = |arguments: &str| ToolCall { name: "f".into(), arguments: arguments.into() };
         assert_eq!(normalised("", &[call(r#"{"a": 1}"#)]), normalised("", &[call(r#"{"a":1}"#)]));
+    }
+
+    #[test]
+    fn choices_and_smaller_tiers_are_votes() {
+        let answer = |texts: &[&str]| {
+            let choice = |(at, text)| serde_json::json!({"index": at, "message": {"content": text}});
+            let choices: Vec<Value> = texts.iter().enumerate().map(choice).collect();
+            Answer::from_body(serde_json::json!({"choices": choices}).to_string().into()).expect("an answer")
+        };
+        let prompt = Prompt::parse(Endpoint::Chat, r#"{"model":"m","messages":[]}"#.into()).expect("a prompt");
+        let score = |mine: &[&str], smaller: &[&str]| {
+            let smaller: Vec<Answer> = smaller.iter().map(|text| answer(&[text])).collect();
+            let smaller: Vec<&Answer> = smaller.iter().collect();
+            super::score(&Evidence { prompt: &prompt, answer: &answer(mine), smaller: &smaller }).map(Score::value)
+        };
+        assert_eq!(score(&["4"], &[]), None);
+        assert_eq!(score(&["4"], &["4"]), Some(1.0));
+        assert_eq!(score(&["4"], &["5"]), Some(0.5));
+        assert_eq!(score(&["4"], &["5", "4"]), Some(2.0 / 3.0));
+        assert_eq!(score(&["4", "4", "5", "4"], &[]), Some(0.75));
+        assert_eq!(score(&["", ""], &[]), Some(0.0));
     }
 
     #[test]

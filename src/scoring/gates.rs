@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::{Evidence, agreement};
-use crate::answer::Choice;
+use super::{Evidence, agreement, schema};
+use crate::answer::{Choice, ToolCall};
+use crate::openai::contract::Contract;
+use crate::prompt::Prompt;
 
 /// A hard check.
 #[derive(Clone, Debug)]
@@ -24,6 +26,11 @@ pub enum Gate {
     Json,
     /// The text is JSON, a code fence around it allowed. Tool calls pass.
     JsonAlways,
+    /// Where the request gives a schema, the text is JSON that fits it.
+    JsonSchema,
+    /// Tool calls name a tool that was offered, with arguments that are JSON and
+    /// fit its schema; where a call is required, there is one.
+    ToolCalls,
     /// The text matches. Tool calls pass.
     Matches(Pattern),
     /// The text has a fitting length. Tool calls pass.
@@ -53,6 +60,8 @@ impl Gate {
             Self::NotRefusal => "not_refusal",
             Self::NoRepetition => "no_repetition",
             Self::Json | Self::JsonAlways => "json",
+            Self::JsonSchema => "json_schema",
+            Self::ToolCalls => "tool_calls",
             Self::Matches(_) => "matches",
             Self::Length(_) => "length",
         }
@@ -61,10 +70,10 @@ impl Gate {
     /// Whether every choice of the answer passes.
     #[must_use]
     pub fn passes(&self, evidence: &Evidence<'_>) -> bool {
-        evidence.answer.choices.iter().all(|choice| self.passes_choice(evidence.prompt.asks_json, choice))
+        evidence.answer.choices.iter().all(|choice| self.passes_choice(evidence.prompt, choice))
     }
 
-    fn passes_choice(&self, asks_json: bool, choice: &Choice) -> bool {
+    fn passes_choice(&self, prompt: &Prompt, choice: &Choice) -> bool {
         let is_call = !choice.tool_calls.is_empty();
         match self {
             Self::Complete => matches!(
@@ -74,9 +83,18 @@ impl Gate {
             Self::NotEmpty => is_call || !choice.text.trim().is_empty(),
             Self::NotRefusal => choice.refusal.is_empty() && !is_refusal(&choice.text),
             Self::NoRepetition => !is_looping(&choice.text),
-            Self::Json if !asks_json => true,
+            Self::Json if !prompt.asks_json => true,
             Self::Json | Self::JsonAlways => {
                 is_call || serde_json::from_str::<serde::de::IgnoredAny>(agreement::unfenced(&choice.text)).is_ok()
+            }
+            Self::JsonSchema if is_call || !prompt.asks_json => true,
+            Self::JsonSchema => prompt.contract().schema.as_ref().is_none_or(|schema| {
+                serde_json::from_str(agreement::unfenced(&choice.text)).is_ok_and(|value| schema::fits(schema, &value))
+            }),
+            Self::ToolCalls if !prompt.has_tools => !is_call,
+            Self::ToolCalls => {
+                let contract = prompt.contract();
+                (is_call || !contract.must_call) && choice.tool_calls.iter().all(|call| call_fits(contract, call))
             }
             Self::Matches(pattern) => is_call || pattern.0.is_match(&choice.text),
             Self::Length(length) => {
@@ -84,6 +102,14 @@ impl Gate {
             }
         }
     }
+}
+
+fn call_fits(contract: &Contract, call: &ToolCall) -> bool {
+    let Some(parameters) = contract.tools.get(&call.name) else { return false };
+    // A function without parameters is often called with no arguments at all.
+    let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+    serde_json::from_str(arguments)
+        .is_ok_and(|value| parameters.as_ref().is_none_or(|schema| schema::fits(schema, &value)))
 }
 
 /// Whether a text opens by declining. Only the opening counts: a long answer
@@ -133,6 +159,12 @@ fn is_looping(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openai::Endpoint;
+
+    fn asking(fields: &str) -> Prompt {
+        let body = format!(r#"{{"model":"m","messages":[]{fields}}}"#);
+        Prompt::parse(Endpoint::Chat, body.into()).expect("a prompt")
+    }
 
     fn said(text: &str, finish: &str) -> Choice {
         Choice { text: text.into(), finish_reason: Some(finish.into()), ..Choice::default() }
@@ -140,6 +172,7 @@ mod tests {
 
     #[test]
     fn each_gate_says_yes_and_no() {
+        let json = asking(r#","response_format":{"type":"json_object"}"#);
         let pattern = || Gate::Matches(Pattern(Regex::new("(?m)^Answer:").expect("a pattern")));
         let length = || Gate::Length(Length { min_chars: 2, max_chars: 3 });
         for (gate, good, bad) in [
@@ -151,8 +184,8 @@ mod tests {
             (pattern(), said("so\nAnswer: 3", "stop"), said("3", "stop")),
             (length(), said("äöü", "stop"), said("abcd", "stop")),
         ] {
-            assert!(gate.passes_choice(true, &good), "{gate:?} passes {good:?}");
-            assert!(!gate.passes_choice(true, &bad), "{gate:?} stops {bad:?}");
+            assert!(gate.passes_choice(&json, &good), "{gate:?} passes {good:?}");
+            assert!(!gate.passes_choice(&json, &bad), "{gate:?} stops {bad:?}");
         }
     }
 
@@ -203,15 +236,49 @@ mod tests {
 
     #[test]
     fn json_is_demanded_only_where_it_was_asked_for() {
-        assert!(Gate::Json.passes_choice(false, &said("plain words", "stop")));
-        assert!(!Gate::JsonAlways.passes_choice(false, &said("plain words", "stop")));
+        assert!(Gate::Json.passes_choice(&asking(""), &said("plain words", "stop")));
+        assert!(!Gate::JsonAlways.passes_choice(&asking(""), &said("plain words", "stop")));
+    }
+
+    #[test]
+    fn json_must_fit_the_schema_that_was_given() {
+        let prompt = asking(
+            r#","response_format":{"type":"json_schema","json_schema":{"schema":{"type":"object","required":["a"]}}}"#,
+        );
+        assert!(Gate::JsonSchema.passes_choice(&prompt, &said(r#"{"a":1}"#, "stop")));
+        assert!(!Gate::JsonSchema.passes_choice(&prompt, &said(r#"{"b":1}"#, "stop")));
+        assert!(!Gate::JsonSchema.passes_choice(&prompt, &said("a is 1", "stop")));
+    }
+
+    #[test]
+    fn a_tool_call_must_be_one_that_was_offered() {
+        let tools =
+            r#","tools":[{"type":"function","function":{"name":"f","parameters":{"type":"object","required":["a"]}}}]"#;
+        let call = |name: &str, arguments: &str| Choice {
+            tool_calls: vec![ToolCall { name: name.into(), arguments: arguments.into() }],
+            ..said("", "tool_calls")
+        };
+        let (free, forced) = (asking(tools), asking(&format!(r#"{tools},"tool_choice":"required""#)));
+        for (prompt, choice, passes) in [
+            (&free, call("f", r#"{"a":1}"#), true),
+            (&free, call("f", r#"{"b":1}"#), false),
+            (&free, call("f", r#"{"a":1"#), false),
+            (&free, call("f", ""), false),
+            (&free, call("g", r#"{"a":1}"#), false),
+            (&free, said("no call", "stop"), true),
+            (&forced, said("no call", "stop"), false),
+            (&asking(""), call("f", "{}"), false),
+        ] {
+            assert_eq!(Gate::ToolCalls.passes_choice(prompt, &choice), passes, "{choice:?}");
+        }
     }
 
     #[test]
     fn a_tool_call_needs_no_text() {
         let call = Choice { tool_calls: vec![crate::answer::ToolCall::default()], ..said("", "tool_calls") };
+        let json = asking(r#","response_format":{"type":"json_object"}"#);
         for gate in [Gate::NotEmpty, Gate::Json, Gate::Length(Length { min_chars: 1, max_chars: 9 })] {
-            assert!(gate.passes_choice(true, &call), "{gate:?}");
+            assert!(gate.passes_choice(&json, &call), "{gate:?}");
         }
     }
 }

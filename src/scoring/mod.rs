@@ -6,6 +6,7 @@
 mod agreement;
 mod confidence;
 mod gates;
+mod schema;
 
 use std::fmt;
 
