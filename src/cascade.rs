@@ -5,14 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+
+use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::decision::{Step, judge, next_step};
 use crate::policy::{Accept, Ladder, Policy, Tier};
-use crate::price::Cost;
+use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
-use crate::scoring::{Evidence, Grade, grade};
+use crate::scoring::{Evidence, Grade, grade, grade_prefix};
 use crate::tokens;
-use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace};
+use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
 use crate::upstream::{Delivery, Flow, Reply, Said, Upstream};
 
 /// A policy in force over what can answer.
@@ -33,6 +37,19 @@ pub struct Run {
     pub flow: Option<Flow>,
 }
 
+/// One tier being asked.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    tier: &'a Tier,
+    is_last: bool,
+    prompt: &'a Prompt,
+    /// What happened before.
+    trace: &'a Trace,
+}
+
+/// An outcome, and the frames that still come where it is a flow.
+type Judged = (Outcome, Cost, Option<Flow>);
+
 impl<U: Upstream, C: Clock> Cascade<U, C> {
     /// Runs `policy` over `upstream`, in the time of `clock`.
     pub fn new(policy: Arc<Policy>, upstream: U, clock: C) -> Self {
@@ -46,13 +63,11 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         let mut trace = Trace::default();
         let mut flow = None;
         loop {
-            match next_step(&self.policy, ladder, &trace) {
-                Step::Ask { tier, is_last } => {
-                    let asked_at = self.clock.now();
-                    let delivery = if is_last { Delivery::Flow } else { Delivery::Hold };
-                    let reply = self.upstream.ask(tier, prompt, delivery).await;
-                    let elapsed = self.clock.now().saturating_sub(asked_at);
-                    let attempt = attempt(tier, is_last, prompt, reply, elapsed, &trace, &mut flow);
+            match next_step(&self.policy, ladder, prompt.stream, &trace) {
+                Step::Ask { tier, is_last, delivery } => {
+                    let asking = Asking { tier, is_last, prompt, trace: &trace };
+                    let (attempt, flowing) = self.ask(asking, delivery).await;
+                    flow = flowing;
                     trace.attempts.push(attempt);
                 }
                 Step::Serve(attempt) => {
@@ -65,50 +80,81 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         trace.elapsed = self.clock.now().saturating_sub(start);
         Run { trace, flow }
     }
+
+    async fn ask(&self, asking: Asking<'_>, delivery: Delivery) -> (Attempt, Option<Flow>) {
+        let asked_at = self.clock.now();
+        let reply = self.upstream.ask(asking.tier, asking.prompt, delivery).await;
+        let (cache, quality) = reply.as_ref().map_or((CacheUse::Off, None), |r| (r.cache, r.quality));
+        let judged = match reply {
+            Ok(reply) => asking.take(reply, delivery).await,
+            Err(failure) => Err(failure),
+        };
+        let (outcome, cost, flow) = judged.unwrap_or_else(|failure| {
+            // Nobody knows what an answer that is not recorded would have cost.
+            let cost = if failure == Failure::NotRecorded { Cost::UNKNOWN } else { Cost::FREE };
+            (Outcome::Failed(failure), cost, None)
+        });
+        let elapsed: Duration = self.clock.now().saturating_sub(asked_at);
+        (Attempt { tier: asking.tier.index, outcome, cost, cache, elapsed, quality }, flow)
+    }
 }
 
-fn attempt(
-    tier: &Tier,
-    is_last: bool,
-    prompt: &Prompt,
-    reply: Result<Reply, Failure>,
-    elapsed: Duration,
-    trace: &Trace,
-    flow: &mut Option<Flow>,
-) -> Attempt {
-    let failed = |failure: Failure| Attempt {
-        tier: tier.index,
-        // Nobody knows what an answer that is not recorded would have cost.
-        cost: if failure == Failure::NotRecorded { Cost::UNKNOWN } else { Cost::FREE },
-        outcome: Outcome::Failed(failure),
-        cache: CacheUse::Off,
-        elapsed,
-        quality: None,
-    };
-    let reply = match reply {
-        Ok(reply) => reply,
-        Err(failure) => return failed(failure),
-    };
-    let (outcome, cost) = match reply.said {
-        Said::Flow(frames) => {
-            *flow = Some(frames);
-            (Outcome::Flowing, Cost::UNKNOWN)
+impl Asking<'_> {
+    /// What becomes of a reply.
+    async fn take(self, reply: Reply, delivery: Delivery) -> Result<Judged, Failure> {
+        let is_free = reply.cache.is_free();
+        match (reply.said, delivery) {
+            (Said::Whole(answer), _) => Ok(self.judge_whole(answer, is_free, reply.recorded_cost)),
+            (Said::Flow(flow), Delivery::Prefix(tokens)) => self.judge_prefix(flow, tokens.get() as usize).await,
+            (Said::Flow(flow), _) => Ok((Outcome::Flowing { why: Why::LastTier }, Cost::UNKNOWN, Some(flow))),
         }
-        Said::Whole(answer) => {
-            let cost = if reply.cache.is_free() {
-                Cost::FREE
-            } else {
-                Cost::of(tier.price.as_ref(), reply.recorded_cost, || tokens::count(prompt, &answer))
-            };
-            let verdict = judge(&tier.accept, is_last, || match &tier.accept {
-                Accept::Checked(check) => {
-                    let evidence = Evidence { prompt, answer: &answer, smaller: &trace.answers() };
-                    grade(&check.gates, &check.scorers, &evidence)
-                }
-                Accept::Always => Grade::Unscored,
-            });
-            (Outcome::Answered { answer, verdict }, cost)
+    }
+
+    fn judge_whole(self, answer: Arc<Answer>, is_free: bool, recorded_cost: Option<Usd>) -> Judged {
+        let Self { tier, is_last, prompt, trace } = self;
+        let verdict = judge(&tier.accept, is_last, || match &tier.accept {
+            Accept::Checked(check) => {
+                let evidence = Evidence { prompt, answer: &answer, smaller: &trace.answers() };
+                grade(&check.gates, &check.scorers, &evidence)
+            }
+            Accept::Always => Grade::Unscored,
+        });
+        let counted = || Cost::of(tier.price.as_ref(), recorded_cost, || tokens::count(prompt, &answer));
+        let cost = if is_free { Cost::FREE } else { counted() };
+        (Outcome::Answered { answer, verdict }, cost, None)
+    }
+
+    /// Commits to a flow as soon as its first tokens are good enough; else takes
+    /// it whole.
+    async fn judge_prefix(self, mut flow: Flow, tokens: usize) -> Result<Judged, Failure> {
+        let mut frames: Vec<Bytes> = Vec::new();
+        let mut is_judged = false;
+        while let Some(frame) = flow.frames.next().await {
+            frames.push(frame?);
+            // A frame holds a token, most often; none holds fewer than that.
+            if is_judged || frames.len() <= tokens {
+                continue;
+            }
+            is_judged = true;
+            if let Some(why) = self.verdict_on(&frames) {
+                let begun = stream::iter(frames.into_iter().map(Ok));
+                let frames = begun.chain(flow.frames).boxed();
+                return Ok((Outcome::Flowing { why }, Cost::UNKNOWN, Some(Flow { frames, headers: flow.headers })));
+            }
         }
-    };
-    Attempt { tier: tier.index, outcome, cost, cache: reply.cache, elapsed, quality: reply.quality }
+        let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
+        let mut answer = Answer::from_frames(frames).map_err(malformed)?;
+        answer.headers = flow.headers;
+        Ok(self.judge_whole(Arc::new(answer), false, None))
+    }
+
+    /// Why the first frames are good enough to commit to, if they are.
+    fn verdict_on(self, frames: &[Bytes]) -> Option<Why> {
+        let Accept::Checked(check) = &self.tier.accept else { return None };
+        let answer = Answer::from_frames(frames.to_vec()).ok()?;
+        let evidence = Evidence { prompt: self.prompt, answer: &answer, smaller: &[] };
+        let grade = grade_prefix(&check.gates, &check.scorers, &evidence)?;
+        let verdict = judge(&self.tier.accept, self.is_last, || grade);
+        verdict.is_accepted.then_some(verdict.why)
+    }
 }

@@ -3,7 +3,9 @@
 //!
 //! Invariant: no clock, no I/O, no state. The engine only carries out steps.
 
-use crate::policy::{Accept, Ladder, Policy, Tier, Unscored};
+use std::num::NonZeroU32;
+
+use crate::policy::{Accept, Ladder, Policy, StreamMode, Tier, Unscored};
 use crate::scoring::Grade;
 use crate::trace::{Outcome, Trace, Verdict, Why};
 
@@ -14,9 +16,10 @@ pub enum Step<'p> {
     Ask {
         /// The tier.
         tier: &'p Tier,
-        /// Whether its answer is served whatever it says, so that its frames
-        /// may flow to the client as they come.
+        /// Whether its answer is served whatever it says.
         is_last: bool,
+        /// When its frames may reach the client.
+        delivery: Delivery,
     },
     /// Serve this attempt.
     Serve(usize),
@@ -24,20 +27,40 @@ pub enum Step<'p> {
     GiveUp,
 }
 
+/// When an answer's frames may reach the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Once all of it is judged: it may still be rejected.
+    Hold,
+    /// Once its first so many tokens are judged.
+    Prefix(NonZeroU32),
+    /// As they come: it is served whatever it says.
+    Flow,
+}
+
 /// The next step for a prompt: serve what was accepted, else ask the next
-/// larger tier of the ladder, else give up.
+/// larger tier of the ladder, else give up. `streams` says whether the client
+/// wants frames.
 #[must_use]
-pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, trace: &Trace) -> Step<'p> {
+pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: &Trace) -> Step<'p> {
     if let Some(last) = trace.attempts.last() {
         match &last.outcome {
-            Outcome::Flowing => return Step::Serve(trace.attempts.len() - 1),
+            Outcome::Flowing { .. } => return Step::Serve(trace.attempts.len() - 1),
             Outcome::Answered { verdict, .. } if verdict.is_accepted => return Step::Serve(trace.attempts.len() - 1),
             Outcome::Answered { .. } | Outcome::Failed(_) => {}
         }
     }
     let asked = trace.attempts.last().map(|a| a.tier);
     match ladder.tiers().iter().find(|tier| asked.is_none_or(|asked| **tier > asked)) {
-        Some(&tier) => Step::Ask { tier: &policy.tiers[tier], is_last: tier == ladder.last() },
+        Some(&tier) => {
+            let is_last = tier == ladder.last() || policy.stream == StreamMode::Direct && streams;
+            let delivery = match policy.stream {
+                _ if is_last => Delivery::Flow,
+                StreamMode::Prefix(tokens) if streams => Delivery::Prefix(tokens),
+                _ => Delivery::Hold,
+            };
+            Step::Ask { tier: &policy.tiers[tier], is_last, delivery }
+        }
         None => Step::GiveUp,
     }
 }

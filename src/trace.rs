@@ -54,7 +54,10 @@ pub enum Outcome {
         verdict: Verdict,
     },
     /// The tier's frames flow to the client as they come.
-    Flowing,
+    Flowing {
+        /// What it was committed to for.
+        why: Why,
+    },
     /// The tier gave no answer.
     Failed(Failure),
 }
@@ -244,7 +247,8 @@ impl Trace {
     #[must_use]
     pub fn score(&self) -> Option<Score> {
         match &self.served()?.outcome {
-            Outcome::Answered { verdict: Verdict { why: Why::Score { score, .. }, .. }, .. } => Some(*score),
+            Outcome::Answered { verdict: Verdict { why: Why::Score { score, .. }, .. }, .. }
+            | Outcome::Flowing { why: Why::Score { score, .. } } => Some(*score),
             _ => None,
         }
     }
@@ -260,22 +264,28 @@ impl Trace {
     }
 }
 
+/// `(0.41<0.72)`, `(complete)`; nothing for the last tier, which needs no reason.
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LastTier => Ok(()),
+            Self::Gate(gate) => write!(f, "({gate})"),
+            Self::Score { score, at_least } if score >= at_least => write!(f, "({score}>={at_least})"),
+            Self::Score { score, at_least } => write!(f, "({score}<{at_least})"),
+            Self::Unscored => f.write_str("(unscored)"),
+        }
+    }
+}
+
 /// `rejected(0.41<0.72)`, `accepted(0.88)`, `failed(refused 429)`: what came of
 /// an attempt, in the words of `x-cascade-attempts`.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered { verdict, .. } => {
-                f.write_str(if verdict.is_accepted { "accepted" } else { "rejected" })?;
-                match verdict.why {
-                    Why::LastTier => Ok(()),
-                    Why::Gate(gate) => write!(f, "({gate})"),
-                    Why::Score { score, at_least } if verdict.is_accepted => write!(f, "({score}>={at_least})"),
-                    Why::Score { score, at_least } => write!(f, "({score}<{at_least})"),
-                    Why::Unscored => f.write_str("(unscored)"),
-                }
+                write!(f, "{}{}", if verdict.is_accepted { "accepted" } else { "rejected" }, verdict.why)
             }
-            Self::Flowing => f.write_str("flowing"),
+            Self::Flowing { why } => write!(f, "flowing{why}"),
             Self::Failed(Failure::Refused { status, .. }) => write!(f, "failed(refused {status})"),
             Self::Failed(failure) => write!(f, "failed({})", failure.word()),
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prompt_cascade::answer::Answer;
-use prompt_cascade::decision::{Step, judge, next_step};
+use prompt_cascade::decision::{Delivery, Step, judge, next_step};
 use prompt_cascade::openai::Endpoint;
 use prompt_cascade::policy::Policy;
 use prompt_cascade::price::Cost;
@@ -50,8 +50,15 @@ fn answered(is_accepted: bool) -> Outcome {
 fn next(policy: &Policy, prompt: &Prompt, attempts: Vec<Attempt>) -> String {
     let trace = Trace { attempts, ..Trace::default() };
     let ladder = policy.ladder_for(prompt).expect("a known model");
-    match next_step(policy, &ladder, &trace) {
-        Step::Ask { tier, is_last } => format!("ask {}{}", tier.name, if is_last { " last" } else { "" }),
+    match next_step(policy, &ladder, prompt.stream, &trace) {
+        Step::Ask { tier, is_last, delivery } => {
+            let delivery = match delivery {
+                Delivery::Hold => String::new(),
+                Delivery::Prefix(tokens) => format!(" first {tokens}"),
+                Delivery::Flow => " flowing".to_owned(),
+            };
+            format!("ask {}{}{delivery}", tier.name, if is_last { " last" } else { "" })
+        }
         Step::Serve(attempt) => format!("serve {attempt}"),
         Step::GiveUp => "give up".to_owned(),
     }
@@ -70,14 +77,34 @@ fn what_to_do_next() {
         (&whole, vec![attempt(0, failed())], "ask babbage"),
         (&whole, vec![attempt(0, failed()), attempt(1, answered(false))], "ask curie"),
         (&whole, vec![attempt(0, answered(false)), attempt(1, answered(true))], "serve 1"),
-        (&whole, vec![attempt(2, answered(false))], "ask davinci last"),
-        (&whole, vec![attempt(3, Outcome::Flowing)], "serve 0"),
+        (&whole, vec![attempt(2, answered(false))], "ask davinci last flowing"),
+        (&whole, vec![attempt(3, Outcome::Flowing { why: Why::LastTier })], "serve 0"),
         (&whole, vec![attempt(3, failed())], "give up"),
         (&fast, vec![], "ask ada"),
-        (&fast, vec![attempt(0, answered(false))], "ask babbage last"),
+        (&fast, vec![attempt(0, answered(false))], "ask babbage last flowing"),
         (&fast, vec![attempt(0, answered(false)), attempt(1, failed())], "give up"),
     ] {
         assert_eq!(next(&policy, prompt, attempts.clone()), wanted, "after {attempts:?}");
+    }
+}
+
+#[test]
+fn how_a_streamed_answer_is_handed_over() {
+    let whole = prompt(r#"{"model":"ladder","messages":[]}"#);
+    let streamed = prompt(r#"{"model":"ladder","stream":true,"messages":[]}"#);
+    for (mode, prompt, first, after_a_failure) in [
+        ("hold", &streamed, "ask ada", "ask babbage"),
+        ("{ prefix: { tokens: 9 } }", &streamed, "ask ada first 9", "ask babbage first 9"),
+        ("prefix", &streamed, "ask ada first 24", "ask babbage first 24"),
+        ("prefix", &whole, "ask ada", "ask babbage"),
+        ("direct", &streamed, "ask ada last flowing", "ask babbage last flowing"),
+        ("direct", &whole, "ask ada", "ask babbage"),
+    ] {
+        let source = format!("{LADDER}stream: {{ mode: {mode} }}\n");
+        let policy = Policy::parse("ladder.yaml", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
+        assert_eq!(next(&policy, prompt, vec![]), first, "{mode}");
+        let failed = attempt(0, Outcome::Failed(Failure::NotRecorded));
+        assert_eq!(next(&policy, prompt, vec![failed]), after_a_failure, "{mode}");
     }
 }
 
@@ -179,8 +206,8 @@ proptest! {
         let mut trace = Trace::default();
         let mut asked = Vec::new();
         let end = loop {
-            match next_step(&policy, &ladder, &trace) {
-                Step::Ask { tier, is_last } => {
+            match next_step(&policy, &ladder, false, &trace) {
+                Step::Ask { tier, is_last, .. } => {
                     asked.push(tier.index);
                     let outcome = match outcomes[tier.index] {
                         0 => answered(true),

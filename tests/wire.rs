@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures_util::stream;
 use prompt_cascade::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
-use support::{Fake, Seen, Served, completion, response, two_tiers};
+use support::{END, Fake, ROLE, Seen, Served, USAGE, WORD, completion, response, sse, two_tiers};
 
 const SURE: &[f64] = &[-0.01, -0.02];
 const UNSURE: &[f64] = &[-0.01, -2.0];
@@ -141,15 +141,6 @@ async fn legacy_completions_are_asked_for_logprobs_and_the_client_gets_none() {
     assert_eq!(s.fake.seen()[0].json()["logprobs"], 5);
 }
 
-fn sse(events: &[&str]) -> String {
-    events.iter().fold(String::new(), |text, event| text + "data: " + event + "\n\n")
-}
-
-const ROLE: &str =
-    r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
-const WORD: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"logprobs":{"content":[{"token":"hi","logprob":-0.01}]},"finish_reason":null}]}"#;
-const END: &str = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
-const USAGE: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#;
 const STREAM: &str = r#"{"model":"two","stream":true,"messages":[]}"#;
 
 #[tokio::test]

@@ -110,7 +110,7 @@ impl ApiError {
     pub fn exhausted(policy: &Policy, trace: &Trace, not_recorded_hint: &str) -> Self {
         let failure = trace.attempts.iter().rev().find_map(|a| match &a.outcome {
             Outcome::Failed(failure) => Some(failure),
-            Outcome::Answered { .. } | Outcome::Flowing => None,
+            Outcome::Answered { .. } | Outcome::Flowing { .. } => None,
         });
         let Some(failure) = failure else {
             return Self::ours(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, "no tier was asked".to_owned());

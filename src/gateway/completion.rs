@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions` and `/v1/completions`: bytes to a prompt, the
 //! cascade, and the answer back, whole or as frames.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -26,15 +27,15 @@ use crate::upstream::{Flow, Upstream};
 const BODY_TIME: Duration = Duration::from_mins(1);
 
 pub(super) async fn answer<U: Upstream, C: Clock>(
-    gateway: &Gateway<U, C>,
+    gateway: Arc<Gateway<U, C>>,
     endpoint: Endpoint,
     request: Request,
 ) -> Response {
     let id = gateway.request_ids.next();
     let (head, body) = request.into_parts();
-    let mut response = match read(gateway, endpoint, &head.headers, body).await {
+    let mut response = match read(&gateway, endpoint, &head.headers, body).await {
         Ok(prompt) => match (gateway.cascade.policy.ladder_for(&prompt), gateway.passage_of_unknown_models()) {
-            (Ok(ladder), _) => run(gateway, &ladder, &prompt, &id).await,
+            (Ok(ladder), _) => run_kept_alive(gateway.clone(), ladder, prompt, id.clone()).await,
             (Err(_), Some(passage)) => {
                 passthrough::pass(passage, Request::from_parts(head, Body::from(prompt.body().clone()))).await
             }
@@ -45,6 +46,35 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().entry("x-request-id").or_insert(id);
     }
+    response
+}
+
+/// Runs a prompt; a streaming client that would wait for long gets the head of
+/// its response and comments meanwhile. What the cascade says in headers is not
+/// known by then, except the request's id.
+async fn run_kept_alive<U: Upstream, C: Clock>(
+    gateway: Arc<Gateway<U, C>>,
+    ladder: Ladder,
+    prompt: Prompt,
+    id: String,
+) -> Response {
+    let (clock, every, streams) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive, prompt.stream);
+    let mut running = Box::pin(async move { run(&gateway, &ladder, &prompt, &id).await });
+    if !streams {
+        return running.await;
+    }
+    match clock.within(every, &mut running).await {
+        Some(response) => response,
+        None => event_stream(stream::kept_alive(running, clock, every)),
+    }
+}
+
+/// A response that is a stream of events.
+fn event_stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -75,20 +105,17 @@ async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, pr
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {
-            Ok((body, upstream)) => (Response::new(body), upstream),
+            Ok((body, upstream)) if prompt.stream => (event_stream(body), upstream),
+            Ok((body, upstream)) => {
+                let mut response = Response::new(body);
+                response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                (response, upstream)
+            }
             Err(error) => (error.into_response(), HeaderMap::new()),
         },
         None => (ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint).into_response(), HeaderMap::new()),
     };
-    let headers = response.headers_mut();
-    if !headers.contains_key(header::CONTENT_TYPE) {
-        let content_type = if prompt.stream { "text/event-stream; charset=utf-8" } else { "application/json" };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if prompt.stream {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        }
-    }
-    headers.extend(headers::describe(policy, prompt, &trace, id, &upstream));
+    response.headers_mut().extend(headers::describe(policy, prompt, &trace, id, &upstream));
     response
 }
 
@@ -117,7 +144,7 @@ fn hand_over(
             Ok((body, if served.cache.is_free() { HeaderMap::new() } else { answer.headers.clone() }))
         }
         // A served attempt has an answer or a flow; decision serves no other.
-        (Outcome::Flowing | Outcome::Failed(_), None) => Err(ApiError::unreadable_answer()),
+        (Outcome::Flowing { .. } | Outcome::Failed(_), None) => Err(ApiError::unreadable_answer()),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
     let gateway = Arc::new(gateway);
     let completion = |endpoint: Endpoint| {
         let gateway = gateway.clone();
-        post(move |request: Request| async move { completion::answer(&gateway, endpoint, request).await })
+        post(move |request: Request| completion::answer(gateway.clone(), endpoint, request))
     };
     let all_models = {
         let gateway = gateway.clone();

@@ -4,12 +4,18 @@
 //! an error frame instead, since SDKs take a mere end for success.
 
 use std::pin::Pin;
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
+use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt, stream};
+use http_body_util::BodyExt;
 
+use super::MAX_BODY;
 use super::api_error::ApiError;
+use crate::clock::Clock;
 use crate::openai::convert::{Unasked, strip_frame};
 use crate::openai::sse;
 use crate::trace::Failure;
@@ -38,6 +44,47 @@ fn event(data: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(data.len() + 8);
     put_event(&mut out, data);
     out.freeze()
+}
+
+/// The one frame that keeps a connection and that every client understands.
+const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
+
+/// A comment every so often until the response is there, then its events. The
+/// head was sent as a success, so an error becomes a frame.
+pub(super) fn kept_alive<C: Clock>(running: BoxFuture<'static, Response>, clock: C, every: Duration) -> Body {
+    enum Waiting<C> {
+        Running(BoxFuture<'static, Response>, C),
+        Come(Body, bool),
+        Over,
+    }
+    let first = stream::once(async { Ok::<_, axum::Error>(Bytes::from_static(KEEP_ALIVE)) });
+    let rest = stream::unfold(Waiting::Running(running, clock), move |mut state| async move {
+        loop {
+            state = match state {
+                Waiting::Running(mut running, clock) => match clock.within(every, &mut running).await {
+                    None => {
+                        let comment = Bytes::from_static(KEEP_ALIVE);
+                        return Some((Ok(comment), Waiting::Running(running, clock)));
+                    }
+                    Some(response) => {
+                        let is_error = !response.status().is_success();
+                        Waiting::Come(response.into_body(), is_error)
+                    }
+                },
+                Waiting::Come(body, true) => {
+                    let error = to_bytes(body, MAX_BODY).await.unwrap_or_default();
+                    return Some((Ok(event(&error)), Waiting::Over));
+                }
+                Waiting::Come(mut body, false) => {
+                    let frame = body.frame().await?;
+                    let Ok(data) = frame.map(http_body::Frame::into_data) else { return None };
+                    return data.ok().map(|data| (Ok(data), Waiting::Come(body, false)));
+                }
+                Waiting::Over => return None,
+            }
+        }
+    });
+    Body::from_stream(first.chain(rest))
 }
 
 type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;

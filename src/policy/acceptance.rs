@@ -36,7 +36,11 @@ words! {
 }
 
 /// A word, or a mapping with that word as its one key.
-fn one_key<'n>(node: &'n Node, reader: &mut Reader<'_>, known: &[&str]) -> Option<(String, Option<&'n Node>)> {
+pub(super) fn one_key<'n>(
+    node: &'n Node,
+    reader: &mut Reader<'_>,
+    known: &[&str],
+) -> Option<(String, Option<&'n Node>)> {
     if let Data::Map(entries) = &node.data {
         let [(key, value)] = entries.as_slice() else {
             return reader.refuse(&node.span, "expected exactly one key", format!("one of {}", known.join(", ")));

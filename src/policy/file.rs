@@ -12,6 +12,7 @@ use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::ByteSize;
 use super::yaml::Node;
+use super::{StreamMode, acceptance::one_key};
 use crate::price::Usd;
 
 shape! {
@@ -28,6 +29,8 @@ shape! {
         routes: Vec<At<RouteFile>> = Vec::new(),
         /// Where everything goes that is not cascaded; left out, it is refused.
         passthrough: Option<PassthroughFile>,
+        /// How streamed answers are handed over.
+        stream: StreamFile = StreamFile { mode: StreamMode::Hold, keep_alive: Duration::from_secs(10) },
         /// What naming a tier as `model` means.
         named_tier: NamedTier = NamedTier::Pin,
         /// Answers and what must become of them; `cascade check` tries them.
@@ -173,6 +176,57 @@ shape! {
         upstream: At<String>,
         /// Whether models that the policy does not name go there too.
         unknown_models: bool = false,
+    }
+}
+
+shape! {
+    /// How streamed answers are handed over.
+    pub struct StreamFile {
+        /// When the frames of a tier that may still be rejected reach the client.
+        mode: StreamMode = StreamMode::Hold,
+        /// How often a waiting client gets a comment that keeps its connection.
+        keep_alive: Duration = Duration::from_secs(10),
+    }
+}
+
+shape! {
+    /// The beginning of an answer that is judged for all of it.
+    pub struct PrefixFile {
+        /// Its tokens.
+        tokens: NonZeroU32 = DEFAULT_PREFIX,
+    }
+}
+
+/// Enough tokens for a confidence to mean something.
+const DEFAULT_PREFIX: NonZeroU32 = NonZeroU32::new(24).expect("not 0");
+
+impl Shape for StreamMode {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        match one_key(node, reader, &["hold", "prefix", "direct"])? {
+            (word, None) if word == "hold" => Some(Self::Hold),
+            (word, None) if word == "direct" => Some(Self::Direct),
+            (_, None) => Some(Self::Prefix(DEFAULT_PREFIX)),
+            (word, Some(value)) if word == "prefix" => Some(Self::Prefix(PrefixFile::read(value, reader)?.tokens)),
+            (word, Some(value)) => {
+                reader.refuse(&value.span, format!("`{word}` takes no value"), format!("write `{word}` alone"))
+            }
+        }
+    }
+    fn stand_in() -> Option<Self> {
+        Some(Self::Hold)
+    }
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"oneOf": [
+            {"enum": ["hold", "prefix", "direct"]},
+            {"type": "object", "properties": {"prefix": PrefixFile::schema()}, "required": ["prefix"], "additionalProperties": false},
+        ]})
+    }
+    fn node(&self) -> Node {
+        match self {
+            Self::Hold => Node::plain("hold"),
+            Self::Direct => Node::plain("direct"),
+            Self::Prefix(tokens) => Node::map(vec![("prefix", PrefixFile { tokens: *tokens }.node())]),
+        }
     }
 }
 

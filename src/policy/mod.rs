@@ -44,6 +44,10 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Where everything goes that is not cascaded.
     pub passthrough: Option<Passthrough>,
+    /// How streamed answers are handed over.
+    pub stream: StreamMode,
+    /// How often a waiting client gets a comment.
+    pub keep_alive: Duration,
     /// Answers and what must become of them.
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.
@@ -177,6 +181,18 @@ pub struct Route {
     pub prompt_tokens_over: Option<u64>,
     /// The tiers to ask, by place.
     pub tiers: Vec<usize>,
+}
+
+/// When the frames of a tier that may still be rejected reach the client. The
+/// last tier's always do as they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamMode {
+    /// Once the whole answer is accepted.
+    Hold,
+    /// Once its first so many tokens are.
+    Prefix(NonZeroU32),
+    /// At once: a tier is left only if it fails before its first frame.
+    Direct,
 }
 
 /// Where everything goes that is not cascaded.

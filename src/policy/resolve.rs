@@ -45,6 +45,8 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
             Some(resolved) => Some(resolved?),
             None => None,
         },
+        stream: file.stream.mode,
+        keep_alive: file.stream.keep_alive,
         tests: tests.into_iter().collect::<Option<_>>()?,
         digest: blake3::hash(effective.as_bytes()).to_hex()[..12].to_owned(),
         effective,

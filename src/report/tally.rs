@@ -190,7 +190,7 @@ impl TierTally {
                 };
                 *self.escalated_by.entry(by.to_owned()).or_default() += 1;
             }
-            Outcome::Flowing => self.accepted += 1,
+            Outcome::Flowing { .. } => self.accepted += 1,
             Outcome::Failed(Failure::Limited { .. }) => self.limited += 1,
             Outcome::Failed(failure) => *self.failed.entry(failure.word().to_owned()).or_default() += 1,
         }

@@ -73,6 +73,18 @@ impl Gate {
         evidence.answer.choices.iter().all(|choice| self.passes_choice(evidence.prompt, choice))
     }
 
+    /// Whether only a whole answer can be held against this gate. `Complete` and
+    /// `NotEmpty` do not count: a stream that breaks off ends in an error frame.
+    #[must_use]
+    pub fn needs_the_end(&self, prompt: &Prompt) -> bool {
+        match self {
+            Self::Complete | Self::NotEmpty | Self::NotRefusal | Self::NoRepetition => false,
+            Self::Json | Self::JsonSchema => prompt.asks_json,
+            Self::ToolCalls => prompt.has_tools,
+            Self::JsonAlways | Self::Matches(_) | Self::Length(_) => true,
+        }
+    }
+
     fn passes_choice(&self, prompt: &Prompt, choice: &Choice) -> bool {
         let is_call = !choice.tool_calls.is_empty();
         match self {

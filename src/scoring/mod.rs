@@ -115,6 +115,22 @@ pub fn grade(gates: &[Gate], scorers: &[Scorer], evidence: &Evidence<'_>) -> Gra
     scored.unwrap_or(Grade::Unscored)
 }
 
+/// Grades the beginning of an answer for all of it; none where it cannot tell:
+/// where a gate needs the whole answer, or no scorer can say yet.
+#[must_use]
+pub fn grade_prefix(gates: &[Gate], scorers: &[Scorer], evidence: &Evidence<'_>) -> Option<Grade> {
+    if gates.iter().any(|gate| gate.needs_the_end(evidence.prompt)) {
+        return None;
+    }
+    let told_early = |gate: &&Gate| matches!(gate, Gate::NotRefusal | Gate::NoRepetition);
+    if gates.iter().filter(told_early).any(|gate| !gate.passes(evidence)) {
+        return None;
+    }
+    // Only confidence means the same on a beginning.
+    let scorer = scorers.first().filter(|s| s.needs_logprobs())?;
+    Some(Grade::Scored(scorer.score(evidence)?, scorer.name()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,8 +82,8 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
             Some(_) => store.invalidate(&key).await,
             None => {}
         }
-        if delivery == Delivery::Flow && prompt.stream {
-            return self.ask_flowing(store, key, tier, prompt).await;
+        if delivery != Delivery::Hold && prompt.stream {
+            return self.ask_flowing(store, key, tier, prompt, delivery).await;
         }
         let mut asked = false;
         let entry = store.try_get_with(key, async {
@@ -109,8 +109,15 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
 
 impl<U: Upstream, C: Clock> Cached<U, C> {
     /// Lets frames flow by and remembers them once the answer is complete.
-    async fn ask_flowing(&self, store: &Store, key: Key, tier: &Tier, prompt: &Prompt) -> Result<Reply, Failure> {
-        let mut reply = self.inner.ask(tier, prompt, Delivery::Flow).await?;
+    async fn ask_flowing(
+        &self,
+        store: &Store,
+        key: Key,
+        tier: &Tier,
+        prompt: &Prompt,
+        delivery: Delivery,
+    ) -> Result<Reply, Failure> {
+        let mut reply = self.inner.ask(tier, prompt, delivery).await?;
         reply.cache = CacheUse::Miss;
         reply.said = match reply.said {
             Said::Whole(answer) => {

@@ -123,7 +123,7 @@ impl<C: Clock> Live<C> {
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
             let frames = frames(pieces);
-            if delivery == Delivery::Flow && prompt.stream {
+            if delivery != Delivery::Hold && prompt.stream {
                 return Ok(Reply::live(Said::Flow(Flow { frames: first_frame_checked(frames).await?, headers })));
             }
             Answer::from_frames(frames.try_collect().await?)

@@ -20,6 +20,7 @@ use http::HeaderMap;
 
 use crate::answer::Answer;
 use crate::clock::Clock;
+pub use crate::decision::Delivery;
 use crate::policy::{Policy, Tier};
 use crate::price::Usd;
 use crate::prompt::Prompt;
@@ -34,23 +35,14 @@ pub use recorded::Recorded;
 
 /// Something that can answer a prompt.
 pub trait Upstream: Send + Sync + 'static {
-    /// Asks `tier` once. Frames may flow as they come only for
-    /// [`Delivery::Flow`] and a prompt that asks for a stream.
+    /// Asks `tier` once. For a prompt that asks for a stream the answer may come
+    /// as a flow, unless the delivery is [`Delivery::Hold`].
     fn ask(
         &self,
         tier: &Tier,
         prompt: &Prompt,
         delivery: Delivery,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
-}
-
-/// How an answer may be handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Whole: it may still be rejected.
-    Hold,
-    /// As it comes: it is served whatever it says.
-    Flow,
 }
 
 /// What an upstream gave.

@@ -6,6 +6,7 @@ Prints `listening on http://127.0.0.1:PORT/v1` and serves until it is killed.
 """
 
 import json
+import re
 import select
 import socket
 import time
@@ -58,7 +59,7 @@ def said(body):
         return [], json.dumps(example(body["tools"][0]["function"]["parameters"]))
     wanted = body.get("response_format") or {}
     if wanted.get("type") == "json_schema":
-        return json.dumps(example(wanted["json_schema"]["schema"])).partition(" ")[::1], None
+        return re.findall(r"\S+\s*", json.dumps(example(wanted["json_schema"]["schema"]))), None
     if wanted.get("type") == "json_object":
         return ['{"city": ', '"Canberra"}'], None
     return TOKENS, None

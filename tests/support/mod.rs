@@ -159,12 +159,18 @@ pub fn completion(text: &str, logprobs: &[f64]) -> serde_json::Value {
         "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}})
 }
 
+/// Adds to a policy file.
+pub fn append(policy: &Path, text: &str) {
+    let before = std::fs::read_to_string(policy).expect("readable");
+    std::fs::write(policy, before + text).expect("written");
+}
+
 /// A response with this status, content type and body.
 pub fn response(status: u16, content_type: &str, body: impl Into<Body>) -> Response {
     Response::builder().status(status).header("content-type", content_type).body(body.into()).expect("a response")
 }
 
-/// A policy of two live tiers, written to a file.
+/// A policy of two live tiers, written to a file; `extra` goes into each tier.
 pub fn two_tiers(folder: &Path, base_url: &str, extra: &str) -> PathBuf {
     let path = folder.join("policy.yaml");
     let text = format!(
@@ -184,3 +190,14 @@ pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().tls_certs_only([]).build().expect("a client")
 }
+
+/// Events of a stream.
+pub fn sse(events: &[&str]) -> String {
+    events.iter().fold(String::new(), |text, event| text + "data: " + event + "\n\n")
+}
+
+pub const ROLE: &str =
+    r#"{"id":"c","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#;
+pub const WORD: &str = r#"{"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"logprobs":{"content":[{"token":"hi","logprob":-0.01}]},"finish_reason":null}]}"#;
+pub const END: &str = r#"{"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+pub const USAGE: &str = r#"{"id":"c","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#;
