@@ -4,15 +4,15 @@
 //! them once. Labels are not here, so a scorer cannot see them.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
+use crate::openai::Endpoint;
 pub use crate::openai::chunk::Usage;
 use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
 use crate::openai::envelope::excerpt;
-use crate::openai::splice::span_of;
+use crate::openai::responses::{Event, ResponseBody};
 
 /// Signals attached to an answer by someone else, by name: `p_true` for one.
 pub type Marks = BTreeMap<String, f64>;
@@ -30,8 +30,6 @@ pub struct Answer {
     pub marks: Marks,
     /// The upstream's response headers that a client may see.
     pub headers: HeaderMap,
-    /// Where `choices[].logprobs` stand in a whole payload, in bytes.
-    logprob_spans: Vec<Range<usize>>,
 }
 
 /// An answer's bytes.
@@ -86,31 +84,22 @@ impl Answer {
     ///
     /// # Errors
     /// When the bytes are no completion.
-    pub fn from_body(body: Bytes) -> Result<Self, NotAnAnswer> {
-        let mut gathered = Gathered::default();
-        let piece = parse(&body)?;
-        gathered.add(&piece)?;
-        let spans = piece.choices.iter().filter_map(|c| c.logprobs);
-        let logprob_spans = spans.map(|raw| span_of(&body, raw.get())).collect();
-        gathered.finish(Payload::Whole(body), logprob_spans)
+    pub fn from_body(endpoint: Endpoint, body: Bytes) -> Result<Self, NotAnAnswer> {
+        let mut gathered = Gathered::new(endpoint);
+        gathered.add_body(&body)?;
+        gathered.finish(Payload::Whole(body))
     }
 
     /// Reads the frames of a stream, `[DONE]` left out.
     ///
     /// # Errors
     /// When a frame is not in the API's shape or holds an error.
-    pub fn from_frames(frames: Vec<Bytes>) -> Result<Self, NotAnAnswer> {
-        let mut gathered = Gathered::default();
+    pub fn from_frames(endpoint: Endpoint, frames: Vec<Bytes>) -> Result<Self, NotAnAnswer> {
+        let mut gathered = Gathered::new(endpoint);
         for frame in &frames {
-            gathered.add(&parse(frame)?)?;
+            gathered.add_frame(frame)?;
         }
-        gathered.finish(Payload::Frames(frames), Vec::new())
-    }
-
-    /// Where token logprobs stand in a whole payload, in bytes.
-    #[must_use]
-    pub fn logprob_spans(&self) -> &[Range<usize>] {
-        &self.logprob_spans
+        gathered.finish(Payload::Frames(frames))
     }
 
     /// Bytes of text over all choices, for estimating tokens.
@@ -156,13 +145,14 @@ impl Answer {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Piece<'_>, NotAnAnswer> {
+fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NotAnAnswer> {
     serde_json::from_slice(bytes).map_err(|e| NotAnAnswer::Shape(e.to_string()))
 }
 
 /// Adds frames up to an answer; a whole body is the case of one piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gathered {
+    endpoint: Endpoint,
     choices: Vec<Choice>,
     usage: Option<Usage>,
 }
@@ -173,11 +163,40 @@ impl Gathered {
     /// The most tool calls of one choice: as many as a request may offer tools.
     const MAX_CALLS: usize = 128;
 
-    /// Adds what one piece says.
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, choices: Vec::new(), usage: None }
+    }
+
+    /// Adds a whole body.
     ///
     /// # Errors
-    /// When the piece holds an error, or an absurd choice number.
-    pub fn add(&mut self, piece: &Piece<'_>) -> Result<(), NotAnAnswer> {
+    /// When it is not in the API's shape, or holds an error.
+    pub fn add_body(&mut self, body: &[u8]) -> Result<(), NotAnAnswer> {
+        match self.endpoint {
+            Endpoint::Chat | Endpoint::Completions => self.add_piece(&parse(body)?),
+            Endpoint::Responses => self.take_response(&parse(body)?),
+        }
+    }
+
+    /// Adds what one frame says.
+    ///
+    /// # Errors
+    /// When it is not in the API's shape, or holds an error.
+    pub fn add_frame(&mut self, frame: &[u8]) -> Result<(), NotAnAnswer> {
+        if self.endpoint != Endpoint::Responses {
+            return self.add_piece(&parse(frame)?);
+        }
+        let event: Event<'_> = parse(frame)?;
+        match event.response {
+            _ if event.kind == "error" => Err(NotAnAnswer::Error(excerpt(frame))),
+            Some(response) if event.is_last() => self.take_response(&parse(response.get().as_bytes())?),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_piece(&mut self, piece: &Piece<'_>) -> Result<(), NotAnAnswer> {
         if let Some(error) = piece.error.filter(|e| e.get() != "null") {
             return Err(NotAnAnswer::Error(excerpt(error.get().as_bytes())));
         }
@@ -194,30 +213,39 @@ impl Gathered {
         Ok(())
     }
 
+    fn take_response(&mut self, response: &ResponseBody<'_>) -> Result<(), NotAnAnswer> {
+        if let Some(error) = response.error.filter(|e| e.get() != "null") {
+            return Err(NotAnAnswer::Error(excerpt(error.get().as_bytes())));
+        }
+        let mut choice = Choice { finish_reason: response.finish_reason().map(str::to_owned), ..Choice::default() };
+        for item in &response.output {
+            for part in item.content.iter().flatten().filter(|_| item.kind == "message") {
+                choice.text.push_str(part.text.as_deref().unwrap_or(""));
+                choice.refusal.push_str(part.refusal.as_deref().unwrap_or(""));
+                choice.logprobs.extend(part.logprobs.iter().flatten().map(|token| token.logprob));
+            }
+            if item.kind == "function_call" && choice.tool_calls.len() < Self::MAX_CALLS {
+                let text = |field: &Option<std::borrow::Cow<'_, str>>| field.as_deref().unwrap_or("").to_owned();
+                choice.tool_calls.push(ToolCall { name: text(&item.name), arguments: text(&item.arguments) });
+            }
+        }
+        self.usage = response.usage.or(self.usage);
+        self.choices = vec![choice];
+        Ok(())
+    }
+
     /// True once every choice seen has said why it ended.
     #[must_use]
     pub fn is_finished(&self) -> bool {
         !self.choices.is_empty() && self.choices.iter().all(|c| c.finish_reason.is_some())
     }
 
-    /// The tokens counted so far, if the upstream said.
-    #[must_use]
-    pub fn usage(&self) -> Option<Usage> {
-        self.usage
-    }
-
-    fn finish(self, payload: Payload, logprob_spans: Vec<Range<usize>>) -> Result<Answer, NotAnAnswer> {
+    fn finish(self, payload: Payload) -> Result<Answer, NotAnAnswer> {
         if self.choices.is_empty() {
             return Err(NotAnAnswer::NoChoices);
         }
-        Ok(Answer {
-            payload,
-            choices: self.choices,
-            usage: self.usage,
-            marks: Marks::new(),
-            headers: HeaderMap::new(),
-            logprob_spans,
-        })
+        let Self { choices, usage, .. } = self;
+        Ok(Answer { payload, choices, usage, marks: Marks::new(), headers: HeaderMap::new() })
     }
 }
 
@@ -270,8 +298,9 @@ mod tests {
         let whole = r#"{"choices":[{"index":0,"message":{"content":"Hi","tool_calls":[{"id":"x","function":
             {"name":"f","arguments":"{\"a\":1}"}}]},"logprobs":{"content":[{"token":"Hi","logprob":-0.5}]},
             "finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
-        let streamed = Answer::from_frames(frames.iter().map(|f| Bytes::from_static(f.as_bytes())).collect());
-        let whole = Answer::from_body(Bytes::from_static(whole.as_bytes())).expect("whole");
+        let streamed =
+            Answer::from_frames(Endpoint::Chat, frames.iter().map(|f| Bytes::from_static(f.as_bytes())).collect());
+        let whole = Answer::from_body(Endpoint::Chat, Bytes::from_static(whole.as_bytes())).expect("whole");
         let streamed = streamed.expect("frames");
         assert_eq!(streamed.choices, whole.choices);
         assert_eq!(streamed.usage, whole.usage);
@@ -281,14 +310,16 @@ mod tests {
     fn legacy_text_and_logprobs_are_read() {
         let body = r#"{"choices":[{"text":" pain","index":0,"logprobs":{"tokens":["x"," pain"],
             "token_logprobs":[null,-0.25]},"finish_reason":"stop"}]}"#;
-        let answer = Answer::from_body(Bytes::from_static(body.as_bytes())).expect("an answer");
+        let answer = Answer::from_body(Endpoint::Completions, Bytes::from_static(body.as_bytes())).expect("an answer");
         assert_eq!(answer.choices[0].text, " pain");
         assert_eq!(answer.choices[0].logprobs, [-0.25]);
     }
 
     #[test]
     fn what_is_no_answer_says_why() {
-        let why = |text: &str| Answer::from_body(Bytes::copy_from_slice(text.as_bytes())).expect_err(text).to_string();
+        let why = |text: &str| {
+            Answer::from_body(Endpoint::Chat, Bytes::copy_from_slice(text.as_bytes())).expect_err(text).to_string()
+        };
         assert_eq!(why("{}"), "a completion without choices");
         assert_eq!(why(r#"{"error":{"code":5}}"#), r#"an error instead of a completion: {"code":5}"#);
         assert_eq!(why(r#"{"error":{"message":"busy","code":5}}"#), "an error instead of a completion: busy");

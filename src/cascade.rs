@@ -143,7 +143,7 @@ impl Asking<'_> {
             }
         }
         let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
-        let mut answer = Answer::from_frames(frames).map_err(malformed)?;
+        let mut answer = Answer::from_frames(self.prompt.endpoint, frames).map_err(malformed)?;
         answer.headers = flow.headers;
         Ok(self.judge_whole(Arc::new(answer), false, None))
     }
@@ -151,7 +151,7 @@ impl Asking<'_> {
     /// Why the first frames are good enough to commit to, if they are.
     fn verdict_on(self, frames: &[Bytes]) -> Option<Why> {
         let Accept::Checked(check) = &self.tier.accept else { return None };
-        let answer = Answer::from_frames(frames.to_vec()).ok()?;
+        let answer = Answer::from_frames(self.prompt.endpoint, frames.to_vec()).ok()?;
         let evidence = Evidence { prompt: self.prompt, answer: &answer, smaller: &[] };
         let grade = grade_prefix(&check.gates, &check.scorers, &evidence)?;
         let verdict = judge(&self.tier.accept, self.is_last, || grade);

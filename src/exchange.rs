@@ -225,7 +225,7 @@ impl RecordedAnswer {
     ///
     /// # Errors
     /// Where the tier failed then, or what was recorded is no answer.
-    pub fn answer(&self) -> Result<Answer, Failure> {
+    pub fn answer(&self, endpoint: Endpoint) -> Result<Answer, Failure> {
         if !(200..300).contains(&self.status) {
             let body = match &self.body {
                 Recorded::Body(body) => body.clone(),
@@ -234,8 +234,8 @@ impl RecordedAnswer {
             return Err(Failure::Refused { status: self.status, body, retry_after: None });
         }
         let read = match &self.body {
-            Recorded::Body(body) => Answer::from_body(body.clone()),
-            Recorded::Frames(frames) => Answer::from_frames(frames.clone()),
+            Recorded::Body(body) => Answer::from_body(endpoint, body.clone()),
+            Recorded::Frames(frames) => Answer::from_frames(endpoint, frames.clone()),
         };
         let malformed = |why: NotAnAnswer| Failure::Malformed { content_type: "a recording".to_owned(), why };
         let mut answer = read.map_err(malformed)?;

@@ -18,7 +18,8 @@ use crate::openai::Endpoint;
 use crate::openai::canonical::{Members, feed, feed_members};
 use crate::openai::chunk::content_text;
 use crate::openai::contract::Contract;
-use crate::openai::request::{Peek, include_usage, is_token_ids};
+use crate::openai::request::{Peek, include_usage, with_logprobs};
+use crate::openai::responses::INCLUDE_LOGPROBS;
 use crate::openai::splice::{Splice, span_of};
 
 /// A request for a completion.
@@ -57,6 +58,7 @@ pub struct Prompt {
 #[derive(Clone, Debug)]
 struct Spans {
     model: Range<usize>,
+    /// For a response, where `include` stands.
     logprobs: Option<Range<usize>>,
     stream_options: Option<Range<usize>>,
     content: Option<Range<usize>>,
@@ -80,7 +82,8 @@ impl Prompt {
     /// Fields that do not change what a tier answers, left out of the cache key.
     const NOT_IN_KEY: [&'static str; 5] = ["model", "stream", "stream_options", "user", "metadata"];
     /// Fields that say what is asked, by which a recorded answer is found.
-    const CONTENT: [&'static str; 5] = ["messages", "prompt", "tools", "response_format", "n"];
+    const CONTENT: [&'static str; 8] =
+        ["messages", "prompt", "input", "instructions", "tools", "response_format", "text", "n"];
 
     /// Reads the few fields the cascade needs.
     ///
@@ -100,32 +103,37 @@ impl Prompt {
             .map_err(|_| NotAPrompt::Json("`model` must be a string".to_owned()))?;
         let content = match endpoint {
             Endpoint::Chat => Some(peek.messages.ok_or(NotAPrompt::Missing("messages"))?),
-            // The API allows a completion of nothing.
+            // The API allows a completion, or a response, of nothing.
             Endpoint::Completions => peek.prompt,
+            Endpoint::Responses => peek.input,
+        };
+        let is_response = endpoint == Endpoint::Responses;
+        let format = if is_response { peek.text } else { peek.response_format };
+        let asks_logprobs = match endpoint {
+            Endpoint::Responses => peek.include.is_some_and(|raw| raw.get().contains(INCLUDE_LOGPROBS)),
+            _ => peek.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false")),
         };
         let span = |raw: &RawValue| span_of(&body, raw.get());
         let spans = Spans {
             model: span(raw_model),
-            logprobs: peek.logprobs.map(span),
+            logprobs: if is_response { peek.include } else { peek.logprobs }.map(span),
             stream_options: peek.stream_options.map(span),
             content: content.map(span),
             tools: peek.tools.or(peek.functions).map(span),
             tool_choice: peek.tool_choice.map(span),
-            response_format: peek.response_format.map(span),
+            response_format: format.map(span),
         };
         Ok(Self {
             endpoint,
             model,
             stream: peek.stream.unwrap_or(false),
-            asks_usage: peek.stream_options.is_some_and(|raw| include_usage(raw.get()).1),
-            asks_logprobs: peek.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false")),
+            // A response's last event has its usage anyway.
+            asks_usage: is_response || peek.stream_options.is_some_and(|raw| include_usage(raw.get()).1),
+            asks_logprobs,
             has_tools: [peek.tools, peek.functions].iter().flatten().any(|raw| raw.get() != "[]"),
-            asks_json: peek.response_format.is_some_and(|raw| raw.get().contains("\"json_")),
+            asks_json: format.is_some_and(|raw| raw.get().contains("\"json_")),
             temperature: peek.temperature.unwrap_or(1.0),
-            one_tier: peek.store == Some(true)
-                || peek.echo == Some(true)
-                || peek.prompt.is_some_and(|raw| is_token_ids(raw.get()))
-                || [peek.audio, peek.best_of, peek.suffix, peek.logit_bias].iter().any(Option::is_some),
+            one_tier: peek.is_for_one_tier(endpoint),
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),
@@ -149,18 +157,22 @@ impl Prompt {
         if model != self.model {
             splice.replace(self.spans.model.clone(), serde_json::to_vec(model).unwrap_or_default());
         }
+        let text_at = |span: &Option<Range<usize>>| std::str::from_utf8(&self.body[span.clone()?]).ok();
         let start = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
         let mut set = |span: &Option<Range<usize>>, name: &str, value: String| match span {
             Some(span) => splice.replace(span.clone(), value),
             None => splice.replace(start..start, format!("\"{name}\":{value},")),
         };
         if want_logprobs && !self.asks_logprobs {
-            let value = if self.endpoint == Endpoint::Chat { "true" } else { "5" };
-            set(&self.spans.logprobs, "logprobs", value.to_owned());
+            let (name, value) = match self.endpoint {
+                Endpoint::Chat => ("logprobs", "true".to_owned()),
+                Endpoint::Completions => ("logprobs", "5".to_owned()),
+                Endpoint::Responses => ("include", with_logprobs(text_at(&self.spans.logprobs).unwrap_or("[]"))),
+            };
+            set(&self.spans.logprobs, name, value);
         }
         if self.stream && !self.asks_usage {
-            let before = self.spans.stream_options.clone().map(|span| &self.body[span]);
-            let before = before.and_then(|raw| std::str::from_utf8(raw).ok()).unwrap_or("{}");
+            let before = text_at(&self.spans.stream_options).unwrap_or("{}");
             set(&self.spans.stream_options, "stream_options", include_usage(before).0);
         }
         if splice.is_empty() { self.body.clone() } else { splice.apply(&self.body).into() }
@@ -232,9 +244,9 @@ impl Prompt {
         let Some(span) = self.spans.content.clone() else { return Vec::new() };
         let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body[span]) else { return Vec::new() };
         let texts = match self.endpoint {
-            Endpoint::Chat => serde_json::from_str::<Vec<Message<'_>>>(raw.get())
+            _ if raw.get().starts_with('"') => Ok(vec![content_text(raw)]),
+            Endpoint::Chat | Endpoint::Responses => serde_json::from_str::<Vec<Message<'_>>>(raw.get())
                 .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect()),
-            Endpoint::Completions if raw.get().starts_with('"') => Ok(vec![content_text(raw)]),
             Endpoint::Completions => serde_json::from_str(raw.get()),
         };
         // Of no shape known here: all of it counts, as it is written.

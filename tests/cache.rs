@@ -30,7 +30,7 @@ impl Upstream for Counting {
         }
         let body =
             format!(r#"{{"choices":[{{"index":0,"message":{{"content":"{number}"}},"finish_reason":"stop"}}]}}"#);
-        Ok(Reply::live(Said::Whole(Arc::new(Answer::from_body(body.into()).expect("an answer")))))
+        Ok(Reply::live(Said::Whole(Arc::new(Answer::from_body(Endpoint::Chat, body.into()).expect("an answer")))))
     }
 }
 

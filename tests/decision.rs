@@ -42,7 +42,7 @@ fn attempt(tier: usize, outcome: Outcome) -> Attempt {
 
 fn answered(is_accepted: bool) -> Outcome {
     let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#;
-    let answer = Arc::new(Answer::from_body(body.into()).expect("an answer"));
+    let answer = Arc::new(Answer::from_body(Endpoint::Chat, body.into()).expect("an answer"));
     Outcome::Answered { answer, verdict: Verdict { is_accepted, why: Why::Unscored } }
 }
 

@@ -20,7 +20,8 @@ fn there_are_enough_exchanges_of_every_kind_and_all_tiers_answer_each() {
         let names: Vec<&str> = exchange.answers.keys().map(String::as_str).collect();
         assert_eq!(names, TIERS, "{}", exchange.id);
         for (tier, recorded) in &exchange.answers {
-            let answer = recorded.answer().unwrap_or_else(|e| panic!("{} {tier}: {e}", exchange.id));
+            let answer =
+                recorded.answer(exchange.prompt.endpoint).unwrap_or_else(|e| panic!("{} {tier}: {e}", exchange.id));
             assert!(
                 answer.usage.is_some() && recorded.quality.is_some() && recorded.elapsed_ms.is_some(),
                 "{} {tier}",
@@ -101,5 +102,5 @@ fn the_example_of_the_readme_is_an_exchange() {
     let example = readme.split("```json\n").nth(1).and_then(|rest| rest.split("\n```").next()).expect("an example");
     let exchange = Exchange::parse(&Bytes::from(example.to_owned())).expect("an exchange");
     assert_eq!(exchange.answers.keys().map(String::as_str).collect::<Vec<_>>(), TIERS);
-    assert!(exchange.answers.values().all(|a| a.answer().is_ok()));
+    assert!(exchange.answers.values().all(|a| a.answer(exchange.prompt.endpoint).is_ok()));
 }

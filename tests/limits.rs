@@ -20,7 +20,7 @@ struct Always;
 impl Upstream for Always {
     async fn ask(&self, _: &Tier, _: &Prompt, _: Delivery) -> Result<Reply, Failure> {
         let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#;
-        Ok(Reply::live(Said::Whole(Arc::new(Answer::from_body(body.into()).expect("an answer")))))
+        Ok(Reply::live(Said::Whole(Arc::new(Answer::from_body(Endpoint::Chat, body.into()).expect("an answer")))))
     }
 }
 

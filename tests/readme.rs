@@ -20,7 +20,7 @@ fn the_replay_shown_is_the_replay_run() {
             .expect("written");
         return;
     }
-    assert_eq!(readme[start..end], wanted, "run: UPDATE_README=1 cargo test --test readme");
+    assert!(readme[start..end] == wanted, "run: UPDATE_README=1 cargo test --test readme");
 }
 
 #[test]

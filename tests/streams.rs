@@ -62,7 +62,7 @@ async fn until(response: &mut reqwest::Response, text: &str, clock: &SystemClock
         let piece = response.chunk().await.expect("a piece").unwrap_or_else(|| panic!("{text} never came: {seen}"));
         seen += std::str::from_utf8(&piece).expect("utf-8");
     }
-    (seen, clock.now() - from)
+    (seen, clock.now().saturating_sub(from))
 }
 
 const STRIPPED: &str = r#""logprobs":null"#;

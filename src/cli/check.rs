@@ -68,7 +68,7 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
     let tier = &policy.tiers[test.tier];
     let body = serde_json::json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": test.answer},
         "finish_reason": test.finish_reason}]});
-    let answer = Answer::from_body(Bytes::from(body.to_string())).ok()?;
+    let answer = Answer::from_body(Endpoint::Chat, Bytes::from(body.to_string())).ok()?;
     let prompt = Prompt::parse(Endpoint::Chat, Bytes::from_static(br#"{"model":"","messages":[]}"#)).ok()?;
     let verdict = judge(&tier.accept, false, || match &tier.accept {
         Accept::Checked(check) => {

@@ -17,7 +17,6 @@ use crate::cascade::Run;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::openai::convert::{self, Unasked};
-use crate::openai::splice::Splice;
 use crate::policy::{Ladder, Policy};
 use crate::prompt::Prompt;
 use crate::trace::{Attempt, Outcome, Trace};
@@ -58,14 +57,15 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
     prompt: Prompt,
     id: String,
 ) -> Response {
-    let (clock, every, streams) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive, prompt.stream);
+    let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive);
+    let (endpoint, streams) = (prompt.endpoint, prompt.stream);
     let mut running = Box::pin(async move { run(&gateway, &ladder, &prompt, &id).await });
     if !streams {
         return running.await;
     }
     match clock.within(every, &mut running).await {
         Some(response) => response,
-        None => event_stream(stream::kept_alive(running, clock, every)),
+        None => event_stream(stream::kept_alive(endpoint, running, clock, every)),
     }
 }
 
@@ -133,10 +133,10 @@ fn hand_over(
         usage: prompt.stream && !prompt.asks_usage,
     };
     match (&served.outcome, flow) {
-        (_, Some(flow)) => Ok((stream::live(flow.frames, unasked, id.to_owned()), flow.headers)),
+        (_, Some(flow)) => Ok((stream::live(prompt.endpoint, flow.frames, unasked, id.to_owned()), flow.headers)),
         (Outcome::Answered { answer, .. }, None) => {
             let body = if prompt.stream {
-                stream::whole(&frames(prompt.endpoint, answer, unasked)?)
+                stream::whole(prompt.endpoint, &frames(prompt.endpoint, answer, unasked)?)
             } else {
                 Body::from(whole(prompt.endpoint, answer, unasked)?)
             };
@@ -162,17 +162,13 @@ fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) {
 /// The body for a client that wants it whole.
 fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes, ApiError> {
     Ok(match &answer.payload {
-        Payload::Whole(body) if unasked.logprobs && !answer.logprob_spans().is_empty() => {
-            let mut splice = Splice::default();
-            for span in answer.logprob_spans() {
-                splice.replace(span.clone(), *b"null");
-            }
-            splice.apply(body).into()
-        }
+        Payload::Whole(body) if unasked.logprobs => convert::strip_body(endpoint, body),
         Payload::Whole(body) => body.clone(),
         Payload::Frames(frames) => {
-            let kept: Vec<Bytes> =
-                frames.iter().filter_map(|f| convert::strip_frame(f, Unasked { usage: false, ..unasked })).collect();
+            let kept: Vec<Bytes> = frames
+                .iter()
+                .filter_map(|f| convert::strip_frame(endpoint, f, Unasked { usage: false, ..unasked }))
+                .collect();
             convert::to_body(endpoint, &kept).ok_or_else(ApiError::unreadable_answer)?
         }
     })
@@ -182,6 +178,6 @@ fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes,
 fn frames(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Vec<Bytes>, ApiError> {
     Ok(match &answer.payload {
         Payload::Whole(_) => convert::to_frames(endpoint, &whole(endpoint, answer, unasked)?, !unasked.usage),
-        Payload::Frames(frames) => frames.iter().filter_map(|f| convert::strip_frame(f, unasked)).collect(),
+        Payload::Frames(frames) => frames.iter().filter_map(|f| convert::strip_frame(endpoint, f, unasked)).collect(),
     })
 }

@@ -74,7 +74,7 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
     };
     let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
     for prefix in ["/v1", ""] {
-        for endpoint in [Endpoint::Chat, Endpoint::Completions] {
+        for endpoint in Endpoint::ALL {
             router = router.route(&format!("{prefix}{}", endpoint.path()), completion(endpoint));
         }
         router = router

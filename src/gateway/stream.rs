@@ -16,19 +16,36 @@ use http_body_util::BodyExt;
 use super::MAX_BODY;
 use super::api_error::ApiError;
 use crate::clock::Clock;
+use crate::openai::Endpoint;
 use crate::openai::convert::{Unasked, strip_frame};
-use crate::openai::sse;
+use crate::openai::responses::Event;
 use crate::trace::Failure;
 
 /// The events of an answer that is all there, in one piece.
-pub(super) fn whole(frames: &[Bytes]) -> Body {
-    let size = frames.iter().map(|f| f.len() + 8).sum::<usize>() + 16;
+pub(super) fn whole(endpoint: Endpoint, frames: &[Bytes]) -> Body {
+    let size = frames.iter().map(|f| f.len() + 64).sum::<usize>() + 16;
     let mut out = BytesMut::with_capacity(size);
-    frames.iter().map(|f| &f[..]).chain([sse::DONE]).for_each(|data| put_event(&mut out, data));
+    frames.iter().for_each(|data| put_event(&mut out, endpoint, data));
+    out.put_slice(end_of(endpoint));
     Body::from(out.freeze())
 }
 
-fn put_event(out: &mut BytesMut, data: &[u8]) {
+/// What ends a stream. A response's last event says itself that it is the last.
+fn end_of(endpoint: Endpoint) -> &'static [u8] {
+    match endpoint {
+        Endpoint::Chat | Endpoint::Completions => b"data: [DONE]\n\n",
+        Endpoint::Responses => b"",
+    }
+}
+
+fn put_event(out: &mut BytesMut, endpoint: Endpoint, data: &[u8]) {
+    if endpoint == Endpoint::Responses
+        && let Ok(Event { kind, .. }) = serde_json::from_slice(data)
+    {
+        out.put_slice(b"event: ");
+        out.put_slice(kind.as_bytes());
+        out.put_slice(b"\n");
+    }
     out.put_slice(b"data: ");
     let start = out.len();
     out.put_slice(data);
@@ -40,10 +57,21 @@ fn put_event(out: &mut BytesMut, data: &[u8]) {
     out.put_slice(b"\n\n");
 }
 
-fn event(data: &[u8]) -> Bytes {
-    let mut out = BytesMut::with_capacity(data.len() + 8);
-    put_event(&mut out, data);
+fn event(endpoint: Endpoint, data: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(data.len() + 64);
+    put_event(&mut out, endpoint, data);
     out.freeze()
+}
+
+/// An error where events were promised. Responses have an event for it.
+fn error_event(endpoint: Endpoint, envelope: &[u8]) -> Bytes {
+    if endpoint != Endpoint::Responses {
+        return event(endpoint, envelope);
+    }
+    let mut error: serde_json::Value = serde_json::from_slice(envelope).unwrap_or_default();
+    let mut error = error["error"].take();
+    error["type"] = "error".into();
+    event(endpoint, error.to_string().as_bytes())
 }
 
 /// The one frame that keeps a connection and that every client understands.
@@ -51,7 +79,12 @@ const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// A comment every so often until the response is there, then its events. The
 /// head was sent as a success, so an error becomes a frame.
-pub(super) fn kept_alive<C: Clock>(running: BoxFuture<'static, Response>, clock: C, every: Duration) -> Body {
+pub(super) fn kept_alive<C: Clock>(
+    endpoint: Endpoint,
+    running: BoxFuture<'static, Response>,
+    clock: C,
+    every: Duration,
+) -> Body {
     enum Waiting<C> {
         Running(BoxFuture<'static, Response>, C),
         Come(Body, bool),
@@ -73,7 +106,7 @@ pub(super) fn kept_alive<C: Clock>(running: BoxFuture<'static, Response>, clock:
                 },
                 Waiting::Come(body, true) => {
                     let error = to_bytes(body, MAX_BODY).await.unwrap_or_default();
-                    return Some((Ok(event(&error)), Waiting::Over));
+                    return Some((Ok(error_event(endpoint, &error)), Waiting::Over));
                 }
                 Waiting::Come(mut body, false) => {
                     let frame = body.frame().await?;
@@ -90,21 +123,21 @@ pub(super) fn kept_alive<C: Clock>(running: BoxFuture<'static, Response>, clock:
 type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
 /// Frames as they come. Dropping the body drops the upstream's connection.
-pub(super) fn live(frames: Frames, unasked: Unasked, id: String) -> Body {
+pub(super) fn live(endpoint: Endpoint, frames: Frames, unasked: Unasked, id: String) -> Body {
     let events = stream::unfold(Some((frames, id)), move |state| async move {
         let (mut frames, id) = state?;
         loop {
             match frames.next().await {
                 Some(Ok(frame)) => {
-                    if let Some(kept) = strip_frame(&frame, unasked) {
-                        return Some((event(&kept), Some((frames, id))));
+                    if let Some(kept) = strip_frame(endpoint, &frame, unasked) {
+                        return Some((event(endpoint, &kept), Some((frames, id))));
                     }
                 }
                 Some(Err(failure)) => {
                     tracing::warn!(id, %failure, "stream broke off");
-                    return Some((event(ApiError::frame(&failure).as_bytes()), None));
+                    return Some((error_event(endpoint, ApiError::frame(&failure).as_bytes()), None));
                 }
-                None => return Some((event(sse::DONE), None)),
+                None => return Some((Bytes::from_static(end_of(endpoint)), None)),
             }
         }
     });

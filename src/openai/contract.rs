@@ -40,6 +40,9 @@ struct FunctionShape {
 struct FormatShape {
     #[serde(default)]
     json_schema: Option<SchemaShape>,
+    /// Responses have it all in `text.format`.
+    #[serde(default)]
+    format: Option<SchemaShape>,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +67,7 @@ impl Contract {
             Some(function) => Some((function.name, function.parameters)),
             None => Some((tool.name?, tool.parameters)),
         });
-        Self { schema: format.json_schema.and_then(|s| s.schema), tools: tools.collect(), must_call }
+        Self { schema: format.json_schema.or(format.format).and_then(|s| s.schema), tools: tools.collect(), must_call }
     }
 }
 

@@ -4,11 +4,11 @@
 //! Invariant: a frame always has `choices`; clients reject any other.
 
 use bytes::Bytes;
+use memchr::memmem;
 use serde_json::{Map, Value, json};
 
-use super::Endpoint;
 use super::chunk::Piece;
-use super::splice::{Splice, span_of};
+use super::{Endpoint, logprobs, responses};
 
 const EVERY_FRAME: [&str; 6] = ["id", "object", "created", "model", "system_fingerprint", "service_tier"];
 
@@ -17,6 +17,9 @@ const EVERY_FRAME: [&str; 6] = ["id", "object", "created", "model", "system_fing
 /// where `usage` asks for it. Empty for bytes that are no JSON object.
 #[must_use]
 pub fn to_frames(endpoint: Endpoint, body: &[u8], usage: bool) -> Vec<Bytes> {
+    if endpoint == Endpoint::Responses {
+        return responses::to_events(body);
+    }
     let Ok(Value::Object(mut head)) = serde_json::from_slice(body) else { return Vec::new() };
     let choices = head.remove("choices");
     let counted = head.remove("usage");
@@ -102,6 +105,9 @@ const MAX_WORDS: usize = 256;
 /// read, such as one that holds half of a surrogate pair.
 #[must_use]
 pub fn to_body(endpoint: Endpoint, frames: &[Bytes]) -> Option<Bytes> {
+    if endpoint == Endpoint::Responses {
+        return responses::to_body(frames);
+    }
     let mut body = Map::new();
     let mut choices: Vec<Value> = Vec::new();
     for frame in frames {
@@ -188,18 +194,22 @@ pub struct Unasked {
 
 /// A frame less what the client did not ask for; none where nothing is left.
 #[must_use]
-pub fn strip_frame(frame: &Bytes, unasked: Unasked) -> Option<Bytes> {
-    let Ok(piece) = serde_json::from_slice::<Piece<'_>>(frame) else { return Some(frame.clone()) };
-    if unasked.usage && piece.choices.is_empty() && piece.usage.is_some() {
-        return None;
-    }
-    let mut splice = Splice::default();
-    if unasked.logprobs {
-        for raw in piece.choices.iter().filter_map(|c| c.logprobs) {
-            splice.replace(span_of(frame, raw.get()), *b"null");
+pub fn strip_frame(endpoint: Endpoint, frame: &Bytes, unasked: Unasked) -> Option<Bytes> {
+    // Most frames have no usage; those that may are read.
+    if unasked.usage && memmem::find(frame, b"\"usage\"").is_some() {
+        let is_usage = |piece: Piece<'_>| piece.choices.is_empty() && piece.usage.is_some();
+        if serde_json::from_slice(frame).is_ok_and(is_usage) {
+            return None;
         }
     }
-    Some(if splice.is_empty() { frame.clone() } else { splice.apply(frame).into() })
+    Some(if unasked.logprobs { strip_body(endpoint, frame) } else { frame.clone() })
+}
+
+/// A body or a frame without logprobs.
+#[must_use]
+pub fn strip_body(endpoint: Endpoint, body: &Bytes) -> Bytes {
+    let splice = logprobs::cut(endpoint, body);
+    if splice.is_empty() { body.clone() } else { splice.apply(body).into() }
 }
 
 #[cfg(test)]
@@ -233,13 +243,19 @@ mod tests {
     fn only_what_was_not_asked_for_is_stripped() {
         let frame =
             Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
-        assert_eq!(strip_frame(&frame, Unasked { logprobs: false, usage: true }).as_ref(), Some(&frame));
         assert_eq!(
-            strip_frame(&frame, Unasked { logprobs: true, usage: true }).expect("kept"),
+            strip_frame(Endpoint::Chat, &frame, Unasked { logprobs: false, usage: true }).as_ref(),
+            Some(&frame)
+        );
+        assert_eq!(
+            strip_frame(Endpoint::Chat, &frame, Unasked { logprobs: true, usage: true }).expect("kept"),
             r#"{"choices":[{"index":0, "logprobs":null,"delta":{}}],"usage":null}"#
         );
         let usage = Bytes::from_static(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#);
-        assert_eq!(strip_frame(&usage, Unasked { logprobs: true, usage: true }), None);
-        assert_eq!(strip_frame(&usage, Unasked { logprobs: true, usage: false }).as_ref(), Some(&usage));
+        assert_eq!(strip_frame(Endpoint::Chat, &usage, Unasked { logprobs: true, usage: true }), None);
+        assert_eq!(
+            strip_frame(Endpoint::Chat, &usage, Unasked { logprobs: true, usage: false }).as_ref(),
+            Some(&usage)
+        );
     }
 }

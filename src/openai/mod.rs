@@ -8,7 +8,9 @@ pub mod chunk;
 pub mod contract;
 pub mod convert;
 pub mod envelope;
+pub mod logprobs;
 pub mod request;
+pub mod responses;
 pub mod splice;
 pub mod sse;
 
@@ -21,15 +23,21 @@ pub enum Endpoint {
     Chat,
     /// `POST /v1/completions`, the legacy one.
     Completions,
+    /// `POST /v1/responses`.
+    Responses,
 }
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Completions, Self::Responses];
+
     /// The path under the API's base URL, with a leading slash.
     #[must_use]
     pub fn path(self) -> &'static str {
         match self {
             Self::Chat => "/chat/completions",
             Self::Completions => "/completions",
+            Self::Responses => "/responses",
         }
     }
 
@@ -39,6 +47,7 @@ impl Endpoint {
         match path.strip_prefix("/v1").unwrap_or(path) {
             "/chat/completions" => Some(Self::Chat),
             "/completions" => Some(Self::Completions),
+            "/responses" => Some(Self::Responses),
             _ => None,
         }
     }

@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Endpoint;
+use super::responses::INCLUDE_LOGPROBS;
 use super::splice::{Splice, span_of};
 
 /// The fields of a completion request that the cascade reads.
@@ -58,6 +60,24 @@ pub struct Peek<'a> {
     /// Text after the gap.
     #[serde(borrow, default)]
     pub suffix: Option<&'a RawValue>,
+    /// What a response is asked.
+    #[serde(borrow, default)]
+    pub input: Option<&'a RawValue>,
+    /// What else a response holds, token logprobs for one.
+    #[serde(borrow, default, deserialize_with = "present")]
+    pub include: Option<&'a RawValue>,
+    /// The form of a response's text.
+    #[serde(borrow, default)]
+    pub text: Option<&'a RawValue>,
+    /// The response that this one goes on from, kept by the provider.
+    #[serde(borrow, default)]
+    pub previous_response_id: Option<&'a RawValue>,
+    /// The conversation that this one belongs to, kept by the provider.
+    #[serde(borrow, default)]
+    pub conversation: Option<&'a RawValue>,
+    /// Whether the response is made while nobody waits.
+    #[serde(default)]
+    pub background: Option<bool>,
     /// Token ids of one model.
     #[serde(borrow, default)]
     pub logit_bias: Option<&'a RawValue>,
@@ -68,9 +88,36 @@ fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawV
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// Whether a legacy prompt is given as token ids, or as several such lists.
+impl Peek<'_> {
+    /// Whether asking several tiers would be wrong: drafts kept upstream, sound,
+    /// or what is bound to one model. A response is kept unless it says no.
+    #[must_use]
+    pub fn is_for_one_tier(&self, endpoint: Endpoint) -> bool {
+        let kept_upstream = match endpoint {
+            Endpoint::Chat | Endpoint::Completions => self.store == Some(true),
+            Endpoint::Responses => {
+                let elsewhere = [self.previous_response_id, self.conversation, self.prompt];
+                self.store != Some(false) || self.background == Some(true) || elsewhere.iter().any(Option::is_some)
+            }
+        };
+        let bound = [self.audio, self.best_of, self.suffix, self.logit_bias];
+        kept_upstream
+            || self.echo == Some(true)
+            || bound.iter().any(Option::is_some)
+            || endpoint == Endpoint::Completions && self.prompt.is_some_and(|raw| is_token_ids(raw.get()))
+    }
+}
+
+/// An `include` value with token logprobs in it.
 #[must_use]
-pub fn is_token_ids(raw: &str) -> bool {
+pub fn with_logprobs(include: &str) -> String {
+    let inside = include.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).map_or("", str::trim);
+    let comma = if inside.is_empty() { "" } else { "," };
+    format!("[{INCLUDE_LOGPROBS}{comma}{inside}]")
+}
+
+/// Whether a legacy prompt is given as token ids, or as several such lists.
+fn is_token_ids(raw: &str) -> bool {
     let first = raw.trim_start_matches(|c: char| c == '[' || c.is_ascii_whitespace());
     raw.starts_with('[') && first.starts_with(|c: char| c.is_ascii_digit())
 }

@@ -257,7 +257,7 @@ fn alone_cost(exchange: &Exchange, tier: &Tier, trace: &Trace) -> Cost {
     if let Some(tokens) = usage.and_then(tokens::of_usage) {
         return Cost::of(tier.price.as_ref(), recorded.cost, || tokens);
     }
-    let Ok(answer) = recorded.answer() else { return Cost::FREE };
+    let Ok(answer) = recorded.answer(exchange.prompt.endpoint) else { return Cost::FREE };
     Cost::of(tier.price.as_ref(), recorded.cost, || tokens::count(&exchange.prompt, &answer))
 }
 

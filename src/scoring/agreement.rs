@@ -139,7 +139,8 @@ mod tests {
         let answer = |texts: &[&str]| {
             let choice = |(at, text)| serde_json::json!({"index": at, "message": {"content": text}});
             let choices: Vec<Value> = texts.iter().enumerate().map(choice).collect();
-            Answer::from_body(serde_json::json!({"choices": choices}).to_string().into()).expect("an answer")
+            Answer::from_body(Endpoint::Chat, serde_json::json!({"choices": choices}).to_string().into())
+                .expect("an answer")
         };
         let prompt = Prompt::parse(Endpoint::Chat, r#"{"model":"m","messages":[]}"#.into()).expect("a prompt");
         let score = |mine: &[&str], smaller: &[&str]| {

@@ -16,6 +16,7 @@ use moka::policy::EvictionPolicy;
 use super::{Delivery, Flow, Reply, Said, Upstream};
 use crate::answer::Answer;
 use crate::clock::Clock;
+use crate::openai::Endpoint;
 use crate::policy::{CacheRule, Policy, Tier};
 use crate::price::Usd;
 use crate::prompt::Prompt;
@@ -135,7 +136,14 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
             }
             Said::Flow(flow) => {
                 let headers = flow.headers.clone();
-                let watch = Watch { flow, kept: Vec::new(), store: store.clone(), key, clock: self.clock.clone() };
+                let watch = Watch {
+                    endpoint: prompt.endpoint,
+                    flow,
+                    kept: Vec::new(),
+                    store: store.clone(),
+                    key,
+                    clock: self.clock.clone(),
+                };
                 Said::Flow(Flow { frames: Box::pin(stream::unfold(Some(watch), Watch::next)), headers })
             }
         };
@@ -151,6 +159,7 @@ impl Entry {
 
 /// Frames on their way to a client, kept for the cache.
 struct Watch<C> {
+    endpoint: Endpoint,
     flow: Flow,
     kept: Vec<Bytes>,
     store: Store,
@@ -169,7 +178,7 @@ impl<C: Clock> Watch<C> {
             }
             Some(Err(failure)) => Some((Err(failure), None)),
             None => {
-                if let Ok(mut answer) = Answer::from_frames(watch.kept) {
+                if let Ok(mut answer) = Answer::from_frames(watch.endpoint, watch.kept) {
                     answer.headers = watch.flow.headers;
                     let stored_at = watch.clock.now();
                     let entry = Entry { answer: Arc::new(answer), stored_at, recorded_cost: None, quality: None };

@@ -14,10 +14,9 @@ use reqwest::{Client, Response};
 
 use super::client::{CannotStart, authorization, client, innermost};
 use super::{Delivery, Flow, Reply, Said, Upstream};
-use crate::answer::{Answer, Gathered, NotAnAnswer};
+use crate::answer::{Answer, Gathered};
 use crate::clock::Clock;
-use crate::openai::chunk::Piece;
-use crate::openai::sse;
+use crate::openai::{Endpoint, sse};
 use crate::policy::{Secret, Tier, Timeouts};
 use crate::prompt::Prompt;
 use crate::trace::{Failure, Phase};
@@ -42,8 +41,7 @@ impl<C: Clock> Live<C> {
     /// # Errors
     /// When the key cannot be a header, or no TLS client can be made.
     pub fn new(base_url: &str, key: Option<&Secret>, timeouts: Timeouts, clock: C) -> Result<Self, CannotStart> {
-        let endpoints = [crate::openai::Endpoint::Chat, crate::openai::Endpoint::Completions];
-        let urls = endpoints.map(|e| (e.path(), format!("{base_url}{}", e.path())));
+        let urls = Endpoint::ALL.map(|e| (e.path(), format!("{base_url}{}", e.path())));
         Ok(Self {
             client: client(base_url, timeouts)?,
             clock,
@@ -122,13 +120,13 @@ impl<C: Clock> Live<C> {
         let pieces = self.pieces(response, deadline);
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
-            let frames = frames(pieces);
+            let frames = frames(prompt.endpoint, pieces);
             if delivery != Delivery::Hold && prompt.stream {
                 return Ok(Reply::live(Said::Flow(Flow { frames: first_frame_checked(frames).await?, headers })));
             }
-            Answer::from_frames(frames.try_collect().await?)
+            Answer::from_frames(prompt.endpoint, frames.try_collect().await?)
         } else {
-            Answer::from_body(gather(pieces).await?)
+            Answer::from_body(prompt.endpoint, gather(pieces).await?)
         };
         let mut answer = read.map_err(malformed)?;
         answer.headers = headers;
@@ -167,6 +165,7 @@ async fn beginning(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> By
 /// The events of a body. A body that ends before `[DONE]` and before every
 /// choice has said why it ended was cut.
 fn frames(
+    endpoint: Endpoint,
     pieces: BoxStream<'static, Result<Bytes, Failure>>,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
     struct Reading {
@@ -179,7 +178,7 @@ fn frames(
     let reading = Reading {
         pieces,
         splitter: sse::Splitter::default(),
-        gathered: Gathered::default(),
+        gathered: Gathered::new(endpoint),
         received: 0,
         is_over: false,
     };
@@ -189,7 +188,9 @@ fn frames(
             match event {
                 Some(data) if &data[..] == sse::DONE => return Ok(None),
                 Some(data) => {
-                    watch(&mut reading.gathered, &data)?;
+                    // An error in mid-stream is a failure.
+                    let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
+                    reading.gathered.add_frame(&data).map_err(malformed)?;
                     return Ok(Some((data, reading)));
                 }
                 None if reading.is_over && reading.gathered.is_finished() => return Ok(None),
@@ -204,13 +205,6 @@ fn frames(
             }
         }
     })
-}
-
-/// Notes how far the answer has come; an error in mid-stream is a failure.
-fn watch(gathered: &mut Gathered, frame: &[u8]) -> Result<(), Failure> {
-    let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
-    let piece: Piece<'_> = serde_json::from_slice(frame).map_err(|e| malformed(NotAnAnswer::Shape(e.to_string())))?;
-    gathered.add(&piece).map_err(malformed)
 }
 
 /// Waits for the first frame, so that an upstream that fails at once can still

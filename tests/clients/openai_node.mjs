@@ -13,8 +13,8 @@ import { z } from "zod";
 import { BASE_URL, HELLO, asked, assertCancelled, fails, report, run, unique } from "./checks.mjs";
 
 const KNOWN_GAPS = {
-  sse_no_choices_live: "an upstream's own frame without `choices` is passed on",
-  sse_no_choices_held: "an upstream's own frame without `choices` is passed on",
+  sse_no_choices_live: "a frame without choices", // an upstream's own is passed on
+  sse_no_choices_held: "a frame without choices",
 };
 const ROWS = ["comment", "ping", "retry", "no-choices", "usage", "cut", "error", "crlf"];
 const TOOL = {
@@ -111,9 +111,11 @@ await check(async function escalation() {
   for (const stream of [false, true]) {
     const text = unique("escalation");
     const { data, response } = await chat.create(ask("escalates", text, { stream })).withResponse();
+    const chunks = [];
+    if (stream) for await (const chunk of data) chunks.push(chunk);
     assert.equal(response.headers.get("x-cascade-tier"), "good");
     assert.match(response.headers.get("x-cascade-attempts"), /^unsure:rejected\(/);
-    assert.equal(stream ? textOf(await Array.fromAsync(data)) : data.choices[0].message.content, HELLO);
+    assert.equal(stream ? textOf(chunks) : data.choices[0].message.content, HELLO);
     assert.deepEqual((await asked(text)).map((one) => one.model), ["unsure", "good"]);
   }
 });
@@ -143,10 +145,13 @@ await check(async function no_retry_of_what_cannot_help() {
 });
 
 await check(async function retry_of_what_can_help() {
-  const [text, start] = [unique("flaky"), Date.now()];
+  const text = unique("flaky");
   assert.equal((await chat.create(ask("flaky", text))).choices[0].message.content, HELLO);
   assert.deepEqual((await asked(text)).map((one) => one.headers["x-stainless-retry-count"]), ["0", "1"]);
-  assert.ok(Date.now() - start < 450, "retry-after-ms: 10 was not obeyed");
+  const once = { maxRetries: 0 };
+  const { headers } = await fails(OpenAI.RateLimitError, () => chat.create(ask("flaky", unique("flaky")), once));
+  const said = ["x-should-retry", "retry-after-ms", "retry-after"].map((name) => headers.get(name));
+  assert.deepEqual(said, ["true", "10", "1"]);
 });
 
 await check(async function aborting_a_stream_cancels_upstream() {
@@ -155,14 +160,14 @@ await check(async function aborting_a_stream_cancels_upstream() {
   for await (const _chunk of await chat.create(ask("sse-slow", text, { stream: true }))) {
     if (++count === 3) break;
   }
-  assert.ok(Date.now() - start < 2000, "the last tier's frames do not come as they are made");
+  assert.ok(Date.now() - start < 5000, "the last tier's frames do not come as they are made");
   await assertCancelled(text);
 });
 
 await check(async function aborting_a_held_answer_cancels_upstream() {
   for (const [model, stream] of [["held-sse-slow", true], ["held-slow-whole", false], ["held-slow-whole", true]]) {
     const text = unique("held");
-    const signal = AbortSignal.timeout(500);
+    const signal = AbortSignal.timeout(1000);
     await fails(OpenAI.APIUserAbortError, async () => {
       const answer = await chat.create(ask(model, text, { stream }), { signal, maxRetries: 0 });
       for await (const _chunk of answer);
@@ -174,7 +179,7 @@ await check(async function aborting_a_held_answer_cancels_upstream() {
 
 await check(async function a_timeout_cancels_upstream() {
   const text = unique("timeout");
-  const impatient = { timeout: 500, maxRetries: 0 };
+  const impatient = { timeout: 1000, maxRetries: 0 };
   await fails(OpenAI.APIConnectionTimeoutError, () => chat.create(ask("slow-whole", text), impatient));
   await assertCancelled(text);
 });

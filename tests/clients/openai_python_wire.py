@@ -15,18 +15,14 @@ import pydantic
 from checks import BASE_URL, asked, message, raises, report, run, wait_until
 
 KNOWN_GAPS = {
-    "sse_no_choices_live": "an upstream's own frame without `choices` is passed on",
-    "sse_no_choices_held": "an upstream's own frame without `choices` is passed on",
+    "no_usage_that_nobody_asked_for": "usage in",  # `"usage": null`, since the gateway asked for usage
+    "sse_no_choices_live": "a frame without choices",  # an upstream's own is passed on
+    "sse_no_choices_held": "a frame without choices",
 }
 HELLO = "Hello there, friend."
 ROWS = ["comment", "ping", "retry", "no-choices", "usage", "cut", "error", "crlf"]
-TOOL = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
 client = openai.OpenAI(base_url=BASE_URL, api_key="unused", timeout=30)
 once = client.with_options(max_retries=0)
 chat = client.chat.completions
@@ -94,6 +90,13 @@ def streamed_async():
 
     assert text_of(asyncio.run(collect("good"))) == HELLO
     assert text_of(asyncio.run(collect("escalates"))) == HELLO
+
+
+@check
+def no_usage_that_nobody_asked_for():
+    for model in ("good", "held"):
+        frames = frames_of(raw_stream(model=model, messages=message("usage"))[0])
+        assert not any("usage" in json.loads(frame) for frame in frames[:-1]), f"usage in {frames[0]}"
 
 
 @check
@@ -176,12 +179,14 @@ def no_retry_of_what_cannot_help():
 @check
 def retry_of_what_can_help():
     for stream in (False, True):
-        messages, start = message("flaky"), time.monotonic()
+        messages = message("flaky")
         answer = chat.create(model="flaky", messages=messages, stream=stream)
         assert (text_of(answer) if stream else answer.choices[0].message.content) == HELLO
         assert [one["headers"]["x-stainless-retry-count"] for one in asked(messages)] == ["0", "1"]
         assert all("OpenAI/Python" in one["headers"]["user-agent"] for one in asked(messages))
-        assert time.monotonic() - start < 0.45, "retry-after-ms: 10 was not obeyed"
+    call = lambda: once.chat.completions.create(model="flaky", messages=message("flaky"))
+    headers = raises(openai.RateLimitError, call).response.headers
+    assert (headers["x-should-retry"], headers["retry-after-ms"], headers["retry-after"]) == ("true", "10", "1")
 
 
 @check
@@ -190,7 +195,7 @@ def closing_a_stream_cancels_upstream():
     with chat.create(model="sse-slow", messages=messages, stream=True) as stream:
         for _, chunk in zip(range(3), stream):
             assert chunk.choices
-        assert time.monotonic() - start < 2, "the last tier's frames do not come as they are made"
+        assert time.monotonic() - start < 5, "the last tier's frames do not come as they are made"
     wait_until("upstream sees the disconnect", lambda: [one["disconnected"] for one in asked(messages)] == [True])
 
 
@@ -203,7 +208,7 @@ def cancelling_a_held_answer_cancels_upstream():
 
     for model, stream in [("held-sse-slow", True), ("held-slow-whole", False), ("held-slow-whole", True)]:
         messages = message("held")
-        raises(TimeoutError, lambda: asyncio.run(asyncio.wait_for(give_up(model, messages, stream), 0.5)))
+        raises(TimeoutError, lambda: asyncio.run(asyncio.wait_for(give_up(model, messages, stream), 1)))
         wait_until(f"{model} sees the disconnect", lambda: [one["disconnected"] for one in asked(messages)] == [True])
         time.sleep(0.1)
         assert len(asked(messages)) == 1, "the next tier was asked for a client that is gone"
@@ -212,7 +217,7 @@ def cancelling_a_held_answer_cancels_upstream():
 @check
 def a_timeout_cancels_upstream():
     messages = message("timeout")
-    impatient = client.with_options(timeout=0.5, max_retries=0)
+    impatient = client.with_options(timeout=1, max_retries=0)
     raises(openai.APITimeoutError, lambda: impatient.chat.completions.create(model="slow-whole", messages=messages))
     wait_until("upstream sees the disconnect", lambda: [one["disconnected"] for one in asked(messages)] == [True])
 
