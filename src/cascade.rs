@@ -10,6 +10,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::answer::Answer;
 use crate::clock::Clock;
+use crate::conversation::Conversations;
 use crate::decision::{Step, judge, next_step};
 use crate::policy::{Accept, Ladder, Policy, Tier};
 use crate::price::{Cost, Usd};
@@ -25,6 +26,7 @@ pub struct Cascade<U, C> {
     /// The policy.
     pub policy: Arc<Policy>,
     upstream: U,
+    conversations: Conversations<C>,
     clock: C,
 }
 
@@ -53,13 +55,15 @@ type Judged = (Outcome, Cost, Option<Flow>);
 impl<U: Upstream, C: Clock> Cascade<U, C> {
     /// Runs `policy` over `upstream`, in the time of `clock`.
     pub fn new(policy: Arc<Policy>, upstream: U, clock: C) -> Self {
-        Self { policy, upstream, clock }
+        let conversations = Conversations::new(&policy, clock.clone());
+        Self { policy, upstream, conversations, clock }
     }
 
     /// Sends a prompt to the smallest tier of `ladder` whose answer is good
     /// enough. Dropping the future gives up whatever it waits for.
     pub async fn run(&self, ladder: &Ladder, prompt: &Prompt) -> Run {
         let start = self.clock.now();
+        let ladder = &self.conversations.narrowed(ladder, prompt).await;
         let mut trace = Trace::default();
         let mut flow = None;
         loop {
@@ -77,6 +81,7 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
                 Step::GiveUp => break,
             }
         }
+        self.conversations.note(ladder, prompt, &trace).await;
         trace.elapsed = self.clock.now().saturating_sub(start);
         Run { trace, flow }
     }

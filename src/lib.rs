@@ -24,6 +24,8 @@ pub mod clock;
 
 pub mod upstream;
 
+pub mod conversation;
+
 pub mod cascade;
 
 pub mod report;

@@ -141,6 +141,37 @@ async fn legacy_completions_are_asked_for_logprobs_and_the_client_gets_none() {
     assert_eq!(s.fake.seen()[0].json()["logprobs"], 5);
 }
 
+#[tokio::test]
+async fn a_legacy_list_is_as_many_cascades_and_one_answer() {
+    let s = setup(|seen| {
+        let asked = seen.json();
+        let is_hard = asked["prompt"] == "hard" && asked["model"] == "small-model";
+        let text = format!("{} by {}", asked["prompt"].as_str().unwrap_or("a list"), asked["model"].as_str().unwrap_or(""));
+        ok(&json!({"id": "cmpl", "object": "text_completion", "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+            "choices": [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": {"token_logprobs": [if is_hard { -3.0 } else { -0.01 }]}}]}))
+    })
+    .await;
+    let back = s.post("/v1/completions", r#"{"model":"two","prompt":["easy","hard","easy too"]}"#).await;
+    assert_eq!(
+        back.headers()["x-cascade-attempts"],
+        "small:accepted(0.99>=0.70);small:rejected(0.04<0.70),large:accepted;small:accepted(0.99>=0.70)"
+    );
+    // Three times 15 tokens at a dollar a million, and once at ten.
+    assert_eq!(back.headers()["x-cascade-cost-usd"], "0.000195");
+    let body = body_of(back).await;
+    let choices: Vec<(u64, &str)> = body["choices"]
+        .as_array()
+        .expect("choices")
+        .iter()
+        .map(|c| (c["index"].as_u64().expect("a number"), c["text"].as_str().expect("text")))
+        .collect();
+    assert_eq!(choices, [(0, "easy by small-model"), (1, "hard by large-model"), (2, "easy too by small-model")]);
+    assert_eq!(body["usage"], json!({"prompt_tokens": 30, "completion_tokens": 15}));
+    assert!(body["choices"][0]["logprobs"].is_null(), "logprobs that only we asked for");
+    let ids = s.post("/v1/completions", r#"{"model":"two","prompt":[[1,2],[3]]}"#).await;
+    assert_eq!(ids.headers()["x-cascade-attempts"], "large:accepted", "token ids mean something to one model only");
+}
+
 const STREAM: &str = r#"{"model":"two","stream":true,"messages":[]}"#;
 
 #[tokio::test]

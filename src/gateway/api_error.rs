@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
+use crate::answer::NotAnAnswer;
 use crate::openai::envelope::ErrorBody;
 use crate::policy::{Policy, UnknownModel};
 use crate::prompt::NotAPrompt;
@@ -132,7 +133,8 @@ impl ApiError {
                 }
             })
             .collect();
-        let message = format!("No tier gave an answer that could be served: {}.", said.join("; "));
+        let said = said.join("; ");
+        let message = format!("No tier gave an answer that could be served: {}.", said.trim_end_matches('.'));
         Self::of_failure(failure, message, not_recorded_hint)
     }
 
@@ -183,7 +185,10 @@ impl ApiError {
     #[must_use]
     pub fn frame(failure: &Failure) -> String {
         ErrorBody {
-            message: format!("The stream broke off: {failure}."),
+            message: match failure {
+                Failure::Malformed { why: NotAnAnswer::Error(said), .. } => format!("The upstream broke off: {said}"),
+                _ => format!("The stream broke off: {failure}."),
+            },
             kind: UPSTREAM,
             param: None,
             code: Some("stream_interrupted"),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::LengthLimitError;
 
-use super::{ApiError, Gateway, MAX_BODY, headers, passthrough, stream};
+use super::{ApiError, Gateway, MAX_BODY, batch, headers, passthrough, stream};
 use crate::answer::{Answer, Payload};
 use crate::cascade::Run;
 use crate::clock::Clock;
@@ -59,6 +59,9 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
 ) -> Response {
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
+    if let Some(prompts) = prompt.each() {
+        return batch::answer(&gateway, &ladder, &prompts, &id).await;
+    }
     let mut running = Box::pin(async move { run(&gateway, &ladder, &prompt, &id).await });
     if !streams {
         return running.await;
@@ -95,6 +98,8 @@ async fn read<U, C: Clock>(
     })?;
     let mut prompt = Prompt::parse(endpoint, body)?;
     prompt.headers = headers::forwarded(headers);
+    let session = headers.get("x-cascade-session").and_then(|value| value.to_str().ok());
+    prompt.session = session.map(str::to_owned);
     Ok(prompt)
 }
 
@@ -127,11 +132,7 @@ fn hand_over(
     flow: Option<Flow>,
     id: &str,
 ) -> Result<(Body, HeaderMap), ApiError> {
-    let tier = &policy.tiers[served.tier];
-    let unasked = Unasked {
-        logprobs: tier.needs_logprobs() && !prompt.asks_logprobs,
-        usage: prompt.stream && !prompt.asks_usage,
-    };
+    let unasked = unasked(policy, prompt, served);
     match (&served.outcome, flow) {
         (_, Some(flow)) => Ok((stream::live(prompt.endpoint, flow.frames, unasked, id.to_owned()), flow.headers)),
         (Outcome::Answered { answer, .. }, None) => {
@@ -148,8 +149,24 @@ fn hand_over(
     }
 }
 
+/// What the tier was asked for and the client did not ask for.
+fn unasked(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Unasked {
+    Unasked {
+        logprobs: policy.tiers[served.tier].needs_logprobs() && !prompt.asks_logprobs,
+        usage: prompt.stream && !prompt.asks_usage,
+    }
+}
+
+/// The whole body of an answer that is served.
+pub(super) fn whole_of(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Result<Bytes, ApiError> {
+    match &served.outcome {
+        Outcome::Answered { answer, .. } => whole(prompt.endpoint, answer, unasked(policy, prompt, served)),
+        Outcome::Flowing { .. } | Outcome::Failed(_) => Err(ApiError::unreadable_answer()),
+    }
+}
+
 /// One line for the request, and one for each tier that failed, with why.
-fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) {
+pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) {
     for attempt in &trace.attempts {
         let Outcome::Failed(failure) = &attempt.outcome else { continue };
         let said = failure.upstream_said();

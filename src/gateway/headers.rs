@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::policy::Policy;
+use crate::price::Cost;
 use crate::prompt::Prompt;
 use crate::tokens;
 use crate::trace::{Attempt, Outcome, Trace};
@@ -63,8 +64,7 @@ pub(super) fn describe(
     set("x-cascade-request-id", &request_id);
     set("x-cascade-policy", &policy.digest);
     set("x-cascade-attempts", &attempts(policy, trace));
-    let unless_known = |cost: crate::price::Cost| cost.usd.map_or("unknown".to_owned(), |usd| usd.to_string());
-    set("x-cascade-cost-usd", &unless_known(trace.cost()));
+    set("x-cascade-cost-usd", &dollars(trace.cost()));
     set("x-cascade-overhead-ms", &format_args!("{:.3}", overhead(trace).as_secs_f64() * 1000.0));
     if let Some(served) = trace.served() {
         let tier = &policy.tiers[served.tier];
@@ -84,6 +84,11 @@ pub(super) fn describe(
         headers.append(ours, value.clone());
     }
     headers
+}
+
+/// An amount, or that it is not known.
+pub(super) fn dollars(cost: Cost) -> String {
+    cost.usd.map_or("unknown".to_owned(), |usd| usd.to_string())
 }
 
 /// `ada:rejected(0.41<0.72),babbage:accepted(0.88>=0.68)`.

@@ -4,6 +4,7 @@
 //! OpenAI's shape; a rejected draft never reaches a client.
 
 mod api_error;
+mod batch;
 mod completion;
 mod headers;
 mod listen;

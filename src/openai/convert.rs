@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 use memchr::memmem;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::chunk::Piece;
+use super::request::present;
+use super::splice::{Splice, span_of};
 use super::{Endpoint, logprobs, responses};
 
 const EVERY_FRAME: [&str; 6] = ["id", "object", "created", "model", "system_fingerprint", "service_tier"];
@@ -192,17 +194,50 @@ pub struct Unasked {
     pub usage: bool,
 }
 
-/// A frame less what the client did not ask for; none where nothing is left.
+/// A frame less what the client did not ask for; none where nothing is left,
+/// and none for a frame without `choices`, which clients take for a fault.
 #[must_use]
 pub fn strip_frame(endpoint: Endpoint, frame: &Bytes, unasked: Unasked) -> Option<Bytes> {
-    // Most frames have no usage; those that may are read.
-    if unasked.usage && memmem::find(frame, b"\"usage\"").is_some() {
-        let is_usage = |piece: Piece<'_>| piece.choices.is_empty() && piece.usage.is_some();
-        if serde_json::from_slice(frame).is_ok_and(is_usage) {
-            return None;
-        }
+    if endpoint != Endpoint::Responses && memmem::find(frame, b"\"choices\"").is_none() {
+        return None;
     }
-    Some(if unasked.logprobs { strip_body(endpoint, frame) } else { frame.clone() })
+    let frame = if unasked.usage { without_usage(frame)? } else { frame.clone() };
+    Some(if unasked.logprobs { strip_body(endpoint, &frame) } else { frame })
+}
+
+/// A frame without its `usage` member; none where it had nothing else to say.
+fn without_usage(frame: &Bytes) -> Option<Bytes> {
+    #[derive(serde::Deserialize)]
+    struct Peek<'a> {
+        #[serde(default)]
+        choices: Vec<serde::de::IgnoredAny>,
+        #[serde(borrow, default, deserialize_with = "present")]
+        usage: Option<&'a RawValue>,
+    }
+    // Most frames have none, and need not be read.
+    if memmem::find(frame, b"\"usage\"").is_none() {
+        return Some(frame.clone());
+    }
+    let Ok(Peek { choices, usage: Some(usage) }) = serde_json::from_slice::<Peek<'_>>(frame) else {
+        return Some(frame.clone());
+    };
+    if choices.is_empty() && usage.get() != "null" {
+        return None;
+    }
+    let value = span_of(frame, usage.get());
+    let name = frame[..value.start].iter().rposition(|b| *b == b'u')?.checked_sub(1)?;
+    let is_space = |b: &u8| !b.is_ascii_whitespace();
+    // With the comma before it, or as the first member with the one after.
+    let comma = frame[..name].iter().rposition(is_space).filter(|at| frame[*at] == b',');
+    let after = value.end + frame[value.end..].iter().position(is_space)?;
+    let range = match comma {
+        Some(comma) => comma..value.end,
+        None if frame[after] == b',' => name..after + 1,
+        None => name..value.end,
+    };
+    let mut splice = Splice::default();
+    splice.replace(range, *b"");
+    Some(splice.apply(frame).into())
 }
 
 /// A body or a frame without logprobs.
@@ -241,21 +276,20 @@ mod tests {
 
     #[test]
     fn only_what_was_not_asked_for_is_stripped() {
-        let frame =
-            Bytes::from_static(br#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{}}],"usage":null}"#);
-        assert_eq!(
-            strip_frame(Endpoint::Chat, &frame, Unasked { logprobs: false, usage: true }).as_ref(),
-            Some(&frame)
-        );
-        assert_eq!(
-            strip_frame(Endpoint::Chat, &frame, Unasked { logprobs: true, usage: true }).expect("kept"),
-            r#"{"choices":[{"index":0, "logprobs":null,"delta":{}}],"usage":null}"#
-        );
-        let usage = Bytes::from_static(br#"{"choices":[],"usage":{"prompt_tokens":1}}"#);
-        assert_eq!(strip_frame(Endpoint::Chat, &usage, Unasked { logprobs: true, usage: true }), None);
-        assert_eq!(
-            strip_frame(Endpoint::Chat, &usage, Unasked { logprobs: true, usage: false }).as_ref(),
-            Some(&usage)
-        );
+        let strip = |frame: &'static str, logprobs: bool, usage: bool| {
+            let stripped =
+                strip_frame(Endpoint::Chat, &Bytes::from_static(frame.as_bytes()), Unasked { logprobs, usage });
+            stripped.map(|bytes| String::from_utf8(bytes.to_vec()).expect("utf-8"))
+        };
+        let frame = r#"{"choices":[{"index":0, "logprobs":{"content":[]},"delta":{"content":"\"usage\": u"}}] , "usage": null}"#;
+        assert_eq!(strip(frame, false, false).as_deref(), Some(frame));
+        let bare = r#"{"choices":[{"index":0, "logprobs":null,"delta":{"content":"\"usage\": u"}}] }"#;
+        assert_eq!(strip(frame, true, true).as_deref(), Some(bare));
+        let first = r#"{ "usage":{"prompt_tokens":1}, "choices":[{"index":0}]}"#;
+        assert_eq!(strip(first, true, true).as_deref(), Some(r#"{  "choices":[{"index":0}]}"#));
+        let usage = r#"{"choices":[],"usage":{"prompt_tokens":1}}"#;
+        assert_eq!(strip(usage, true, true), None);
+        assert_eq!(strip(usage, true, false).as_deref(), Some(usage));
+        assert_eq!(strip(r#"{"object":"note"}"#, false, false), None, "a frame without choices is nobody's");
     }
 }

@@ -71,9 +71,8 @@ fn end_of_value(body: &[u8], start: usize) -> usize {
                 }
             }
             b'[' | b'{' => depth += 1,
-            b']' | b'}' if depth == 0 => return at,
+            b']' | b'}' | b',' if depth == 0 => return at,
             b']' | b'}' => depth -= 1,
-            b',' if depth == 0 => return at,
             byte if depth == 0 && byte.is_ascii_whitespace() => return at,
             _ => {}
         }

@@ -13,6 +13,7 @@ pub mod request;
 pub mod responses;
 pub mod splice;
 pub mod sse;
+pub mod turn;
 
 use std::fmt;
 

@@ -84,7 +84,7 @@ pub struct Peek<'a> {
 }
 
 /// Keeps the place of an explicit null, which `Option` alone would lose.
-fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
 }
 
@@ -100,11 +100,14 @@ impl Peek<'_> {
                 self.store != Some(false) || self.background == Some(true) || elsewhere.iter().any(Option::is_some)
             }
         };
+        // The frames of several cascades could not be told apart in time.
+        let streams_a_list = |raw: &RawValue| self.stream == Some(true) && raw.get().starts_with('[');
         let bound = [self.audio, self.best_of, self.suffix, self.logit_bias];
         kept_upstream
             || self.echo == Some(true)
             || bound.iter().any(Option::is_some)
-            || endpoint == Endpoint::Completions && self.prompt.is_some_and(|raw| is_token_ids(raw.get()))
+            || endpoint == Endpoint::Completions
+                && self.prompt.is_some_and(|raw| is_token_ids(raw.get()) || streams_a_list(raw))
     }
 }
 

@@ -31,6 +31,9 @@ shape! {
         passthrough: Option<PassthroughFile>,
         /// How streamed answers are handed over.
         stream: StreamFile = StreamFile { mode: StreamMode::Hold, keep_alive: Duration::from_secs(10) },
+        /// Conversations that stay with the tier they needed; left out, each
+        /// prompt starts anew (but a tool's result goes to the tier that called).
+        conversations: Option<ConversationsFile>,
         /// What naming a tier as `model` means.
         named_tier: NamedTier = NamedTier::Pin,
         /// Answers and what must become of them; `cascade check` tries them.
@@ -176,6 +179,14 @@ shape! {
         upstream: At<String>,
         /// Whether models that the policy does not name go there too.
         unknown_models: bool = false,
+    }
+}
+
+shape! {
+    /// Conversations that stay with the tier they needed.
+    pub struct ConversationsFile {
+        /// For how long after its last turn.
+        stay: Duration = Duration::from_secs(600),
     }
 }
 

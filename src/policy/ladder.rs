@@ -22,6 +22,13 @@ impl Ladder {
         &self.0
     }
 
+    /// The part of it that begins at `tier`; its last tier where none is left.
+    #[must_use]
+    pub fn from(&self, tier: usize) -> Self {
+        let start = self.0.iter().position(|t| *t >= tier).unwrap_or(self.0.len() - 1);
+        if start == 0 { self.clone() } else { Self::new(&self.0[start..]) }
+    }
+
     /// The tier that is served unchecked.
     #[must_use]
     pub fn last(&self) -> usize {

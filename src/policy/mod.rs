@@ -46,6 +46,8 @@ pub struct Policy {
     pub passthrough: Option<Passthrough>,
     /// How streamed answers are handed over.
     pub stream: StreamMode,
+    /// How long a conversation stays with the tier it needed; none: not at all.
+    pub conversation_stay: Option<Duration>,
     /// How often a waiting client gets a comment.
     pub keep_alive: Duration,
     /// Answers and what must become of them.

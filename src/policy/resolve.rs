@@ -47,6 +47,7 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
         },
         stream: file.stream.mode,
         keep_alive: file.stream.keep_alive,
+        conversation_stay: file.conversations.as_ref().map(|c| c.stay),
         tests: tests.into_iter().collect::<Option<_>>()?,
         digest: blake3::hash(effective.as_bytes()).to_hex()[..12].to_owned(),
         effective,

@@ -55,8 +55,14 @@ pub struct Served {
 impl Served {
     /// Serves a policy (the demo without one) on a free port.
     pub fn start(policy: Option<&Path>) -> Self {
+        Self::start_with(policy, &[])
+    }
+
+    /// Serves a policy with these variables in its environment.
+    pub fn start_with(policy: Option<&Path>, variables: &[(&str, &str)]) -> Self {
         let mut command = cascade();
         command.args(["serve", "--listen", "127.0.0.1:0"]).env("TEST_KEY", "sk-test-0123456789abcdef");
+        command.envs(variables.iter().copied());
         if let Some(policy) = policy {
             command.arg("--policy").arg(policy);
         }

@@ -3,6 +3,8 @@
 //! Invariant: the body stays as the client sent it; [`Prompt::body_for`]
 //! splices in the few bytes that must differ upstream.
 
+mod onward;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -18,9 +20,10 @@ use crate::openai::Endpoint;
 use crate::openai::canonical::{Members, feed, feed_members};
 use crate::openai::chunk::content_text;
 use crate::openai::contract::Contract;
-use crate::openai::request::{Peek, include_usage, with_logprobs};
+use crate::openai::request::{Peek, include_usage};
 use crate::openai::responses::INCLUDE_LOGPROBS;
-use crate::openai::splice::{Splice, span_of};
+use crate::openai::splice::span_of;
+use crate::openai::turn::Turn;
 
 /// A request for a completion.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ pub struct Prompt {
     /// True where asking several tiers would be wrong: drafts kept upstream
     /// (`store`), sound, or what is bound to one model, token ids for one.
     pub one_tier: bool,
+    /// The client's own name for the conversation.
+    pub session: Option<String>,
     /// Request headers that go on to the upstream.
     pub headers: HeaderMap,
     body: Bytes,
@@ -134,6 +139,7 @@ impl Prompt {
             asks_json: format.is_some_and(|raw| raw.get().contains("\"json_")),
             temperature: peek.temperature.unwrap_or(1.0),
             one_tier: peek.is_for_one_tier(endpoint),
+            session: None,
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),
@@ -147,35 +153,6 @@ impl Prompt {
     #[must_use]
     pub fn body(&self) -> &Bytes {
         &self.body
-    }
-
-    /// The body for an upstream: `model` in place of the client's, and with
-    /// logprobs and usage where the cascade needs what the client did not ask.
-    #[must_use]
-    pub fn body_for(&self, model: &str, want_logprobs: bool) -> Bytes {
-        let mut splice = Splice::default();
-        if model != self.model {
-            splice.replace(self.spans.model.clone(), serde_json::to_vec(model).unwrap_or_default());
-        }
-        let text_at = |span: &Option<Range<usize>>| std::str::from_utf8(&self.body[span.clone()?]).ok();
-        let start = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
-        let mut set = |span: &Option<Range<usize>>, name: &str, value: String| match span {
-            Some(span) => splice.replace(span.clone(), value),
-            None => splice.replace(start..start, format!("\"{name}\":{value},")),
-        };
-        if want_logprobs && !self.asks_logprobs {
-            let (name, value) = match self.endpoint {
-                Endpoint::Chat => ("logprobs", "true".to_owned()),
-                Endpoint::Completions => ("logprobs", "5".to_owned()),
-                Endpoint::Responses => ("include", with_logprobs(text_at(&self.spans.logprobs).unwrap_or("[]"))),
-            };
-            set(&self.spans.logprobs, name, value);
-        }
-        if self.stream && !self.asks_usage {
-            let before = text_at(&self.spans.stream_options).unwrap_or("{}");
-            set(&self.spans.stream_options, "stream_options", include_usage(before).0);
-        }
-        if splice.is_empty() { self.body.clone() } else { splice.apply(&self.body).into() }
     }
 
     /// One key for all spellings of the same request, for the cache.
@@ -224,6 +201,13 @@ impl Prompt {
         })
     }
 
+    /// Where it stands in a conversation.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        let content = self.spans.content.clone().map_or(&[][..], |span| &self.body[span]);
+        Turn::read(std::str::from_utf8(content).unwrap_or(""), self.session.as_deref())
+    }
+
     /// Whether the request holds pictures or sound.
     #[must_use]
     pub fn has_media(&self) -> bool {
@@ -267,43 +251,6 @@ mod tests {
 
     fn chat(body: &str) -> Prompt {
         Prompt::parse(Endpoint::Chat, Bytes::copy_from_slice(body.as_bytes())).expect(body)
-    }
-
-    #[test]
-    fn only_the_model_and_what_we_need_change() {
-        let p = chat(r#"{ "seed":18446744073709551617, "x":1.0,  "model" : "cascade","messages":[]}"#);
-        assert_eq!(
-            p.body_for("gpt", false),
-            r#"{ "seed":18446744073709551617, "x":1.0,  "model" : "gpt","messages":[]}"#
-        );
-        assert_eq!(
-            p.body_for("cascade", true),
-            r#"{"logprobs":true, "seed":18446744073709551617, "x":1.0,  "model" : "cascade","messages":[]}"#
-        );
-        assert_eq!(p.body_for("cascade", false).as_ptr(), p.body().as_ptr(), "nothing to change, nothing copied");
-    }
-
-    #[test]
-    fn a_value_the_client_gave_is_changed_where_it_stands() {
-        for (given, sent) in [
-            (r#""logprobs":null"#, r#""logprobs":true"#),
-            (r#""logprobs":false"#, r#""logprobs":true"#),
-            (r#""logprobs":true"#, r#""logprobs":true"#),
-        ] {
-            let p = chat(&format!(r#"{{"model":"m","messages":[],{given}}}"#));
-            assert_eq!(p.body_for("m", true), format!(r#"{{"model":"m","messages":[],{sent}}}"#));
-        }
-        for (given, sent) in [
-            ("null", r#"{"include_usage":true}"#),
-            ("{ }", r#"{"include_usage":true}"#),
-            (r#"{"a":1}"#, r#"{"include_usage":true,"a":1}"#),
-            (r#"{"include_usage": false}"#, r#"{"include_usage": true}"#),
-            (r#"{"include_usage": true}"#, r#"{"include_usage": true}"#),
-        ] {
-            let p = chat(&format!(r#"{{"model":"m","stream":true,"stream_options":{given},"messages":[]}}"#));
-            let want = format!(r#"{{"model":"m","stream":true,"stream_options":{sent},"messages":[]}}"#);
-            assert_eq!(p.body_for("m", false), want);
-        }
     }
 
     #[test]
