@@ -5,7 +5,6 @@
 //! Numbers are never parsed, since a seed above 2^53 would lose digits.
 
 use std::borrow::Cow;
-
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -20,7 +19,7 @@ const MAX_DEPTH: usize = 64;
 /// The members of one JSON object in order of name. A name given twice is
 /// there twice: upstreams differ in which of the two they believe.
 #[derive(Debug)]
-pub struct Members<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -43,18 +42,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Feeds `members` to `hasher`, less those whose name is `left_out`.
-pub fn feed_members(hasher: &mut Hasher, members: &Members<'_>, left_out: &[&str]) {
-    feed_object(hasher, members.0.iter().filter(|(name, _)| !left_out.contains(&&**name)), 0);
-}
-
-/// Feeds one value to `hasher`.
-pub fn feed(hasher: &mut Hasher, value: &RawValue) {
+/// Feeds one value, as it is written, to `hasher`.
+pub fn feed(hasher: &mut Hasher, value: &str) {
     feed_at(hasher, value, 0);
 }
 
-fn feed_at(hasher: &mut Hasher, value: &RawValue, depth: usize) {
-    let text = value.get();
+fn feed_at(hasher: &mut Hasher, text: &str, depth: usize) {
     let taken_apart = depth < MAX_DEPTH
         && match text.as_bytes().first() {
             Some(b'{') => serde_json::from_str::<Members<'_>>(text)
@@ -63,7 +56,7 @@ fn feed_at(hasher: &mut Hasher, value: &RawValue, depth: usize) {
             Some(b'[') => serde_json::from_str::<Vec<&RawValue>>(text)
                 .map(|items| {
                     hasher.update(b"[");
-                    items.iter().for_each(|item| feed_at(hasher, item, depth + 1));
+                    items.iter().for_each(|item| feed_at(hasher, item.get(), depth + 1));
                     hasher.update(b"]");
                 })
                 .is_ok(),
@@ -84,9 +77,15 @@ fn feed_object<'a>(hasher: &mut Hasher, members: impl Iterator<Item = &'a (Cow<'
     hasher.update(b"{");
     for (name, value) in members {
         feed_text(hasher, name);
-        feed_at(hasher, value, depth + 1);
+        feed_at(hasher, value.get(), depth + 1);
     }
     hasher.update(b"}");
+}
+
+/// Feeds a name and its value, as one member of an object.
+pub fn feed_member(hasher: &mut Hasher, name: &str, value: &str) {
+    feed_text(hasher, name);
+    feed_at(hasher, value, 1);
 }
 
 /// The length goes first, so that no text can pass for two.
@@ -102,7 +101,7 @@ mod tests {
 
     fn hash(text: &str) -> blake3::Hash {
         let mut hasher = Hasher::new();
-        feed(&mut hasher, &serde_json::from_str::<Box<RawValue>>(text).expect("valid JSON"));
+        feed(&mut hasher, text);
         hasher.finalize()
     }
 

@@ -1,114 +1,93 @@
-//! The few fields read of a request.
+//! The fields of a request: where each stands in the body, found in one pass.
 //!
-//! Invariant: borrows from the body, so that a field's place in it is known.
+//! Invariant: a name stands once. Upstreams differ in which of two they
+//! believe, so that a body with two could mean one thing here and another there.
+
+use std::ops::Range;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Endpoint;
+use super::canonical::Members;
 use super::responses::INCLUDE_LOGPROBS;
 use super::splice::{Splice, span_of};
 
-/// The fields of a completion request that the cascade reads.
-#[derive(Deserialize)]
-pub struct Peek<'a> {
-    /// The model the client names.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub model: Option<&'a RawValue>,
-    /// Whether frames are wanted as they come.
-    #[serde(default)]
-    pub stream: Option<bool>,
-    /// Whether those end with the usage.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub stream_options: Option<&'a RawValue>,
-    /// What a chat asks.
-    #[serde(borrow, default)]
-    pub messages: Option<&'a RawValue>,
-    /// What a legacy completion asks.
-    #[serde(borrow, default)]
-    pub prompt: Option<&'a RawValue>,
-    /// Whether token logprobs are wanted, or how many.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub logprobs: Option<&'a RawValue>,
-    /// Tools offered.
-    #[serde(borrow, default)]
-    pub tools: Option<&'a RawValue>,
-    /// Tools as they were called before.
-    #[serde(borrow, default)]
-    pub functions: Option<&'a RawValue>,
-    /// Which tool must or must not be called.
-    #[serde(borrow, default)]
-    pub tool_choice: Option<&'a RawValue>,
-    /// Whether JSON must come back.
-    #[serde(borrow, default)]
-    pub response_format: Option<&'a RawValue>,
-    /// Sampling temperature.
-    #[serde(default)]
-    pub temperature: Option<f64>,
-    /// Whether the provider keeps the answer.
-    #[serde(default)]
-    pub store: Option<bool>,
-    /// Whether the prompt comes back too.
-    #[serde(default)]
-    pub echo: Option<bool>,
-    /// Sound wanted.
-    #[serde(borrow, default)]
-    pub audio: Option<&'a RawValue>,
-    /// Drafts drawn at the provider.
-    #[serde(borrow, default)]
-    pub best_of: Option<&'a RawValue>,
-    /// Text after the gap.
-    #[serde(borrow, default)]
-    pub suffix: Option<&'a RawValue>,
-    /// What a response is asked.
-    #[serde(borrow, default)]
-    pub input: Option<&'a RawValue>,
-    /// What else a response holds, token logprobs for one.
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub include: Option<&'a RawValue>,
-    /// The form of a response's text.
-    #[serde(borrow, default)]
-    pub text: Option<&'a RawValue>,
-    /// The response that this one goes on from, kept by the provider.
-    #[serde(borrow, default)]
-    pub previous_response_id: Option<&'a RawValue>,
-    /// The conversation that this one belongs to, kept by the provider.
-    #[serde(borrow, default)]
-    pub conversation: Option<&'a RawValue>,
-    /// Whether the response is made while nobody waits.
-    #[serde(default)]
-    pub background: Option<bool>,
-    /// Token ids of one model.
-    #[serde(borrow, default)]
-    pub logit_bias: Option<&'a RawValue>,
+/// The fields of one body, in order of name.
+#[derive(Clone, Debug)]
+pub struct Fields(Vec<(Box<str>, Range<usize>)>);
+
+impl Fields {
+    /// Finds the fields of a JSON object.
+    ///
+    /// # Errors
+    /// In words, when the body is not UTF-8, not a JSON object, or a name stands
+    /// in it twice.
+    pub fn read(body: &[u8]) -> Result<Self, String> {
+        // serde passes over broken UTF-8 in what it skips; upstreams differ.
+        let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
+        let Members(members) = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        if let Some(twice) = members.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(format!("`{}` is given twice", twice[0].0));
+        }
+        let fields = members.iter().map(|(name, value)| (Box::from(&**name), span_of(body, value.get())));
+        Ok(Self(fields.collect()))
+    }
+
+    /// Where the value of a field stands, in bytes; none where it is not given.
+    #[must_use]
+    pub fn span(&self, name: &str) -> Option<Range<usize>> {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name)).ok()?;
+        Some(self.0[at].1.clone())
+    }
+
+    /// The value of a field as it is written; none where it is not given or null.
+    #[must_use]
+    pub fn raw<'b>(&self, body: &'b [u8], name: &str) -> Option<&'b str> {
+        let value = std::str::from_utf8(&body[self.span(name)?]).ok()?;
+        (value != "null").then_some(value)
+    }
+
+    /// The value of a field; none where it is not given or null.
+    ///
+    /// # Errors
+    /// In words, when it has another type.
+    pub fn typed<T: DeserializeOwned>(&self, body: &[u8], name: &str) -> Result<Option<T>, String> {
+        let value = self.raw(body, name).map(serde_json::from_str).transpose();
+        value.map_err(|e| format!("`{name}`: {}", e.to_string().split(" at line ").next().unwrap_or_default()))
+    }
+
+    /// All names with their values as they are written, in order of name.
+    pub fn iter<'b>(&self, body: &'b [u8]) -> impl Iterator<Item = (&str, &'b str)> {
+        self.0.iter().map(|(name, span)| (&**name, std::str::from_utf8(&body[span.clone()]).unwrap_or_default()))
+    }
+
+    /// Whether asking several tiers would be wrong: drafts kept upstream, sound,
+    /// or what is bound to one model. A response is kept unless it says no.
+    #[must_use]
+    pub fn is_for_one_tier(&self, endpoint: Endpoint, body: &[u8]) -> bool {
+        let given = |name| self.raw(body, name).is_some();
+        let is = |name, word| self.raw(body, name) == Some(word);
+        let elsewhere = match endpoint {
+            Endpoint::Chat => is("store", "true"),
+            Endpoint::Completions => self.raw(body, "prompt").is_some_and(|raw| {
+                // The frames of several cascades could not be told apart in time.
+                is_token_ids(raw) || is("stream", "true") && raw.starts_with('[')
+            }),
+            Endpoint::Responses => {
+                !is("store", "false")
+                    || is("background", "true")
+                    || ["previous_response_id", "conversation", "prompt"].into_iter().any(given)
+            }
+        };
+        elsewhere || is("echo", "true") || ["audio", "best_of", "suffix", "logit_bias"].into_iter().any(given)
+    }
 }
 
 /// Keeps the place of an explicit null, which `Option` alone would lose.
 pub(super) fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(from).map(Some)
-}
-
-impl Peek<'_> {
-    /// Whether asking several tiers would be wrong: drafts kept upstream, sound,
-    /// or what is bound to one model. A response is kept unless it says no.
-    #[must_use]
-    pub fn is_for_one_tier(&self, endpoint: Endpoint) -> bool {
-        let kept_upstream = match endpoint {
-            Endpoint::Chat | Endpoint::Completions => self.store == Some(true),
-            Endpoint::Responses => {
-                let elsewhere = [self.previous_response_id, self.conversation, self.prompt];
-                self.store != Some(false) || self.background == Some(true) || elsewhere.iter().any(Option::is_some)
-            }
-        };
-        // The frames of several cascades could not be told apart in time.
-        let streams_a_list = |raw: &RawValue| self.stream == Some(true) && raw.get().starts_with('[');
-        let bound = [self.audio, self.best_of, self.suffix, self.logit_bias];
-        kept_upstream
-            || self.echo == Some(true)
-            || bound.iter().any(Option::is_some)
-            || endpoint == Endpoint::Completions
-                && self.prompt.is_some_and(|raw| is_token_ids(raw.get()) || streams_a_list(raw))
-    }
 }
 
 /// An `include` value with token logprobs in it.

@@ -45,7 +45,7 @@ impl Turn {
                 break;
             }
             hasher.update(role.as_bytes());
-            message.content.iter().for_each(|content| feed(&mut hasher, content));
+            message.content.iter().for_each(|content| feed(&mut hasher, content.get()));
             if role == "user" {
                 has_opening = true;
                 break;

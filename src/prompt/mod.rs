@@ -6,23 +6,20 @@
 mod onward;
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use blake3::Hasher;
 use bytes::Bytes;
 use http::HeaderMap;
-use memchr::memmem;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::openai::Endpoint;
-use crate::openai::canonical::{Members, feed, feed_members};
+use crate::openai::canonical::feed_member;
 use crate::openai::chunk::content_text;
 use crate::openai::contract::Contract;
-use crate::openai::request::{Peek, include_usage};
+use crate::openai::request::{Fields, include_usage};
 use crate::openai::responses::INCLUDE_LOGPROBS;
-use crate::openai::splice::span_of;
 use crate::openai::turn::Turn;
 
 /// A request for a completion.
@@ -53,23 +50,10 @@ pub struct Prompt {
     /// Request headers that go on to the upstream.
     pub headers: HeaderMap,
     body: Bytes,
-    spans: Spans,
+    fields: Fields,
     contract: OnceLock<Contract>,
     cache_key: OnceLock<[u8; 32]>,
     content_key: OnceLock<[u8; 32]>,
-}
-
-/// Where in the body the fields stand that may have to change.
-#[derive(Clone, Debug)]
-struct Spans {
-    model: Range<usize>,
-    /// For a response, where `include` stands.
-    logprobs: Option<Range<usize>>,
-    stream_options: Option<Range<usize>>,
-    content: Option<Range<usize>>,
-    tools: Option<Range<usize>>,
-    tool_choice: Option<Range<usize>>,
-    response_format: Option<Range<usize>>,
 }
 
 /// Why a body is no prompt.
@@ -96,57 +80,55 @@ impl Prompt {
     /// When the body is no JSON object, a field read here has the wrong type,
     /// or `model` or the prompt itself is missing.
     pub fn parse(endpoint: Endpoint, body: Bytes) -> Result<Self, NotAPrompt> {
-        // serde takes a list for a struct, and passes over broken UTF-8 in what
-        // it skips; upstreams read either as something else.
-        let text = std::str::from_utf8(&body).map_err(|e| NotAPrompt::Json(e.to_string()))?;
-        if !text.trim_start().starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok() {
-            return Err(NotAPrompt::Json("it must be an object".to_owned()));
-        }
-        let peek: Peek<'_> = serde_json::from_str(text).map_err(|e| NotAPrompt::Json(e.to_string()))?;
-        let raw_model = peek.model.ok_or(NotAPrompt::Missing("model"))?;
-        let model: String = serde_json::from_str(raw_model.get())
-            .map_err(|_| NotAPrompt::Json("`model` must be a string".to_owned()))?;
-        let content = match endpoint {
-            Endpoint::Chat => Some(peek.messages.ok_or(NotAPrompt::Missing("messages"))?),
-            // The API allows a completion, or a response, of nothing.
-            Endpoint::Completions => peek.prompt,
-            Endpoint::Responses => peek.input,
-        };
+        let fields = Fields::read(&body).map_err(NotAPrompt::Json)?;
+        let raw = |name| fields.raw(&body, name);
         let is_response = endpoint == Endpoint::Responses;
-        let format = if is_response { peek.text } else { peek.response_format };
-        let asks_logprobs = match endpoint {
-            Endpoint::Responses => peek.include.is_some_and(|raw| raw.get().contains(INCLUDE_LOGPROBS)),
-            _ => peek.logprobs.is_some_and(|raw| !matches!(raw.get(), "null" | "false")),
-        };
-        let span = |raw: &RawValue| span_of(&body, raw.get());
-        let spans = Spans {
-            model: span(raw_model),
-            logprobs: if is_response { peek.include } else { peek.logprobs }.map(span),
-            stream_options: peek.stream_options.map(span),
-            content: content.map(span),
-            tools: peek.tools.or(peek.functions).map(span),
-            tool_choice: peek.tool_choice.map(span),
-            response_format: format.map(span),
-        };
+        let model = fields.typed(&body, "model").map_err(NotAPrompt::Json)?.ok_or(NotAPrompt::Missing("model"))?;
+        // The API allows a completion, or a response, of nothing.
+        if endpoint == Endpoint::Chat && raw("messages").is_none() {
+            return Err(NotAPrompt::Missing("messages"));
+        }
+        let format = raw(if is_response { "text" } else { "response_format" });
         Ok(Self {
             endpoint,
             model,
-            stream: peek.stream.unwrap_or(false),
+            stream: fields.typed(&body, "stream").map_err(NotAPrompt::Json)?.unwrap_or(false),
             // A response's last event has its usage anyway.
-            asks_usage: is_response || peek.stream_options.is_some_and(|raw| include_usage(raw.get()).1),
-            asks_logprobs,
-            has_tools: [peek.tools, peek.functions].iter().flatten().any(|raw| raw.get() != "[]"),
-            asks_json: format.is_some_and(|raw| raw.get().contains("\"json_")),
-            temperature: peek.temperature.unwrap_or(1.0),
-            one_tier: peek.is_for_one_tier(endpoint),
+            asks_usage: is_response || raw("stream_options").is_some_and(|options| include_usage(options).1),
+            asks_logprobs: match endpoint {
+                Endpoint::Responses => raw("include").is_some_and(|list| list.contains(INCLUDE_LOGPROBS)),
+                Endpoint::Chat | Endpoint::Completions => raw("logprobs").is_some_and(|value| value != "false"),
+            },
+            has_tools: [raw("tools"), raw("functions")].iter().flatten().any(|list| *list != "[]"),
+            asks_json: format.is_some_and(|format| format.contains("\"json_")),
+            temperature: fields.typed(&body, "temperature").map_err(NotAPrompt::Json)?.unwrap_or(1.0),
+            one_tier: fields.is_for_one_tier(endpoint, &body),
             session: None,
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),
             content_key: OnceLock::new(),
-            spans,
+            fields,
             body,
         })
+    }
+
+    /// A field as it is written; none where it is not given or null.
+    fn raw(&self, name: &str) -> Option<&str> {
+        self.fields.raw(&self.body, name)
+    }
+
+    /// The field that says what is asked.
+    fn content_field(&self) -> &'static str {
+        match self.endpoint {
+            Endpoint::Chat => "messages",
+            Endpoint::Completions => "prompt",
+            Endpoint::Responses => "input",
+        }
+    }
+
+    fn content(&self) -> &str {
+        self.raw(self.content_field()).unwrap_or_default()
     }
 
     /// The body as the client sent it.
@@ -157,64 +139,42 @@ impl Prompt {
 
     /// One key for all spellings of the same request, for the cache.
     pub fn cache_key(&self) -> &[u8; 32] {
-        self.cache_key.get_or_init(|| {
-            let mut hasher = self.hasher();
-            match self.members() {
-                Some(members) => feed_members(&mut hasher, &members, &Self::NOT_IN_KEY),
-                None => _ = hasher.update(&self.body),
-            }
-            hasher.finalize().into()
-        })
+        self.cache_key.get_or_init(|| self.key(|name| !Self::NOT_IN_KEY.contains(&name)))
     }
 
     /// One key for all requests that ask the same thing, whatever the model
     /// and the sampling, for finding a recorded answer.
     pub fn content_key(&self) -> &[u8; 32] {
-        self.content_key.get_or_init(|| {
-            let mut hasher = self.hasher();
-            for (name, value) in self.members().iter().flat_map(|m| &m.0) {
-                if Self::CONTENT.contains(&&**name) {
-                    hasher.update(name.as_bytes());
-                    feed(&mut hasher, value);
-                }
-            }
-            hasher.finalize().into()
-        })
+        self.content_key.get_or_init(|| self.key(|name| Self::CONTENT.contains(&name)))
     }
 
-    fn hasher(&self) -> Hasher {
+    fn key(&self, counts: impl Fn(&str) -> bool) -> [u8; 32] {
         let mut hasher = Hasher::new();
         hasher.update(self.endpoint.path().as_bytes());
-        hasher
-    }
-
-    fn members(&self) -> Option<Members<'_>> {
-        serde_json::from_slice(&self.body).ok()
+        let fields = self.fields.iter(&self.body).filter(|(name, _)| counts(name));
+        fields.for_each(|(name, value)| feed_member(&mut hasher, name, value));
+        hasher.finalize().into()
     }
 
     /// What is demanded of the answer's form.
     pub fn contract(&self) -> &Contract {
         self.contract.get_or_init(|| {
-            let raw = |span: &Option<Range<usize>>| std::str::from_utf8(&self.body[span.clone()?]).ok();
-            let Spans { tools, tool_choice, response_format, .. } = &self.spans;
-            Contract::read(raw(tools), raw(tool_choice), raw(response_format))
+            let format = if self.endpoint == Endpoint::Responses { "text" } else { "response_format" };
+            let tools = self.raw("tools").or_else(|| self.raw("functions"));
+            Contract::read(tools, self.raw("tool_choice"), self.raw(format))
         })
     }
 
     /// Where it stands in a conversation.
     #[must_use]
     pub fn turn(&self) -> Turn {
-        let content = self.spans.content.clone().map_or(&[][..], |span| &self.body[span]);
-        Turn::read(std::str::from_utf8(content).unwrap_or(""), self.session.as_deref())
+        Turn::read(self.content(), self.session.as_deref())
     }
 
     /// Whether the request holds pictures or sound.
     #[must_use]
     pub fn has_media(&self) -> bool {
-        let content = self.spans.content.clone().map_or(&[][..], |span| &self.body[span]);
-        [&b"\"image_url\""[..], b"\"input_image\"", b"\"input_audio\""]
-            .iter()
-            .any(|kind| memmem::find(content, kind).is_some())
+        ["\"image_url\"", "\"input_image\"", "\"input_audio\""].iter().any(|kind| self.content().contains(kind))
     }
 
     /// The texts asked, in order: each message's, or the legacy prompt.
@@ -225,22 +185,22 @@ impl Prompt {
             #[serde(borrow, default)]
             content: Option<&'a RawValue>,
         }
-        let Some(span) = self.spans.content.clone() else { return Vec::new() };
-        let Ok(raw) = serde_json::from_slice::<&RawValue>(&self.body[span]) else { return Vec::new() };
+        let raw = self.content();
         let texts = match self.endpoint {
-            _ if raw.get().starts_with('"') => Ok(vec![content_text(raw)]),
-            Endpoint::Chat | Endpoint::Responses => serde_json::from_str::<Vec<Message<'_>>>(raw.get())
+            _ if raw.is_empty() => return Vec::new(),
+            _ if raw.starts_with('"') => serde_json::from_str(raw).map(|text| vec![text]),
+            Endpoint::Completions => serde_json::from_str(raw),
+            Endpoint::Chat | Endpoint::Responses => serde_json::from_str::<Vec<Message<'_>>>(raw)
                 .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect()),
-            Endpoint::Completions => serde_json::from_str(raw.get()),
         };
         // Of no shape known here: all of it counts, as it is written.
-        texts.unwrap_or_else(|_| vec![raw.get().into()])
+        texts.unwrap_or_else(|_| vec![raw.into()])
     }
 
     /// Bytes of text asked, tool definitions among them, for estimating tokens.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        let tools = self.spans.tools.as_ref().map_or(0, ExactSizeIterator::len);
+        let tools = self.raw("tools").or_else(|| self.raw("functions")).map_or(0, str::len);
         tools + self.texts().iter().map(|text| text.len()).sum::<usize>()
     }
 }
@@ -269,7 +229,9 @@ mod tests {
         assert_eq!(why(r#"{"messages":[]}"#), "you must provide a model parameter");
         assert_eq!(why(r#"{"model":"m"}"#), "you must provide a messages parameter");
         assert!(why("{").contains("EOF while parsing an object at line 1 column 1"));
-        assert!(why(r#"{"model":"m","messages":[],"messages":[]}"#).contains("duplicate field `messages`"));
+        assert!(why(r#"{"model":"m","messages":[],"messages":[]}"#).contains("`messages` is given twice"));
+        assert!(why(r#"["m",[]]"#).contains("expected an object"));
+        assert!(why(r#"{"model":"m","messages":[],"stream":"yes"}"#).contains("`stream`: invalid type: string"));
     }
 
     #[test]

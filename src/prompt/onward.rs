@@ -1,7 +1,5 @@
 //! The body for an upstream, and a list of prompts as prompts of their own.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -16,26 +14,23 @@ impl Prompt {
     #[must_use]
     pub fn body_for(&self, model: &str, want_logprobs: bool) -> Bytes {
         let mut splice = Splice::default();
-        if model != self.model {
-            splice.replace(self.spans.model.clone(), serde_json::to_vec(model).unwrap_or_default());
+        if let Some(span) = self.fields.span("model").filter(|_| model != self.model) {
+            splice.replace(span, serde_json::to_vec(model).unwrap_or_default());
         }
-        let text_at = |span: &Option<Range<usize>>| std::str::from_utf8(&self.body[span.clone()?]).ok();
         let start = self.body.iter().position(|&b| b == b'{').map_or(0, |at| at + 1);
-        let mut set = |span: &Option<Range<usize>>, name: &str, value: String| match span {
-            Some(span) => splice.replace(span.clone(), value),
+        let mut set = |name: &str, value: String| match self.fields.span(name) {
+            Some(span) => splice.replace(span, value),
             None => splice.replace(start..start, format!("\"{name}\":{value},")),
         };
         if want_logprobs && !self.asks_logprobs {
-            let (name, value) = match self.endpoint {
-                Endpoint::Chat => ("logprobs", "true".to_owned()),
-                Endpoint::Completions => ("logprobs", "5".to_owned()),
-                Endpoint::Responses => ("include", with_logprobs(text_at(&self.spans.logprobs).unwrap_or("[]"))),
-            };
-            set(&self.spans.logprobs, name, value);
+            match self.endpoint {
+                Endpoint::Chat => set("logprobs", "true".to_owned()),
+                Endpoint::Completions => set("logprobs", "5".to_owned()),
+                Endpoint::Responses => set("include", with_logprobs(self.raw("include").unwrap_or("[]"))),
+            }
         }
         if self.stream && !self.asks_usage {
-            let before = text_at(&self.spans.stream_options).unwrap_or("{}");
-            set(&self.spans.stream_options, "stream_options", include_usage(before).0);
+            set("stream_options", include_usage(self.raw("stream_options").unwrap_or("{}")).0);
         }
         if splice.is_empty() { self.body.clone() } else { splice.apply(&self.body).into() }
     }
@@ -44,8 +39,8 @@ impl Prompt {
     /// where there is one prompt, or its answer is streamed.
     #[must_use]
     pub fn each(&self) -> Option<Vec<Self>> {
-        let span = self.spans.content.clone().filter(|_| self.endpoint == Endpoint::Completions && !self.stream)?;
-        let list: Vec<&RawValue> = serde_json::from_slice(&self.body[span.clone()]).ok()?;
+        let span = self.fields.span("prompt").filter(|_| self.endpoint == Endpoint::Completions && !self.stream)?;
+        let list: Vec<&RawValue> = serde_json::from_str(self.content()).ok()?;
         if list.len() < 2 || !list.iter().all(|raw| raw.get().starts_with('"')) {
             return None;
         }
