@@ -66,10 +66,9 @@ impl<C: Clock> Conversations<C> {
             Outcome::Failed(_) => false,
         };
         let has_escalated = Some(&served.tier) != ladder.tiers().first();
-        if (has_escalated && self.stay.is_some()) || called_tools {
-            if let Some(key) = prompt.turn().conversation {
-                self.served.insert(key, Served { tier: served.tier, at: self.clock.now(), called_tools }).await;
-            }
+        let is_wanted = (has_escalated && self.stay.is_some()) || called_tools;
+        if let Some(key) = is_wanted.then(|| prompt.turn().conversation).flatten() {
+            self.served.insert(key, Served { tier: served.tier, at: self.clock.now(), called_tools }).await;
         }
     }
 }

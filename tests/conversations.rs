@@ -2,6 +2,7 @@
 
 mod support;
 
+use prompt_cascade::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 use support::{Fake, Served, append, completion, response, two_tiers};
 
@@ -79,7 +80,6 @@ async fn it_is_forgotten_when_its_time_is_up() {
     let s = setup("conversations: { stay: 50ms }\n").await;
     let opening = ("user", "hard");
     s.tiers(&chat(&[opening]), "").await;
-    use prompt_cascade::clock::{Clock, SystemClock};
     SystemClock::start().sleep(std::time::Duration::from_millis(60)).await;
     assert_eq!(s.tiers(&chat(&[opening, ("assistant", "x"), ("user", "easy")]), "").await, ["small-model"]);
 }

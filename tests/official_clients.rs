@@ -6,7 +6,7 @@
 mod support;
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,13 +41,13 @@ fn scripts(name: &str) -> PathBuf {
     root().join("tests/clients").join(name)
 }
 
-fn text(path: PathBuf) -> String {
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// Python with the clients installed.
 fn python() -> Option<PathBuf> {
-    let wanted = text(scripts("requirements.txt"));
+    let wanted = text(&scripts("requirements.txt"));
     let folder = installed(root().join("target/clients/python"), &wanted, |folder| {
         run("python3".into(), &["-m", "venv", "."], folder.clone())?;
         let requirements = scripts("requirements.txt");
@@ -59,7 +59,7 @@ fn python() -> Option<PathBuf> {
 
 /// A folder with the Node clients installed and the scripts beside them.
 fn node() -> Option<PathBuf> {
-    let wanted = text(scripts("package-lock.json"));
+    let wanted = text(&scripts("package-lock.json"));
     let copy = |folder: &PathBuf, names: &[&str]| {
         names
             .iter()

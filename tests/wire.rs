@@ -349,6 +349,54 @@ async fn an_upstream_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_client_that_says_how_long_it_waits_is_not_made_to_wait_longer() {
+    let s = setup(|_| {
+        response(200, "application/json", Body::from_stream(stream::pending::<Result<&str, std::io::Error>>()))
+    })
+    .await;
+    let request = support::client()
+        .post(format!("{}/v1/chat/completions", s.served.url))
+        .header("x-stainless-read-timeout", "0.2");
+    let clock = SystemClock::start();
+    let back = request.body(r#"{"model":"two","messages":[]}"#).send().await.expect("a response");
+    assert!(clock.now() < Duration::from_millis(900), "{:?}", clock.now());
+    assert_eq!((back.status().as_u16(), &back.headers()["x-should-retry"]), (504, &"false".parse().expect("ascii")));
+    assert_eq!(body_of(back).await["error"]["code"], "client_timeout");
+}
+
+#[tokio::test]
+async fn uploads_in_every_manner_of_http() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let s = setup(|_| ok(&completion("x", SURE))).await;
+    let body = r#"{"model":"two","messages":[]}"#;
+    let length = body.len();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n";
+    let talk = |head: String, then: String| {
+        let address = s.served.url.strip_prefix("http://").expect("an address").to_owned();
+        async move {
+            let mut socket = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            socket.write_all(head.as_bytes()).await.expect("written");
+            let mut said = vec![0; if then.is_empty() { 0 } else { 25 }];
+            socket.read_exact(&mut said).await.expect("an interim response");
+            socket.write_all(then.as_bytes()).await.expect("written");
+            socket.read_to_end(&mut said).await.expect("a response");
+            String::from_utf8_lossy(&said).into_owned()
+        }
+    };
+    let expected =
+        talk(format!("{head}expect: 100-continue\r\ncontent-length: {length}\r\n\r\n"), body.to_owned()).await;
+    assert!(expected.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"), "{expected}");
+    let (first, second) = body.split_at(10);
+    let chunks = format!("{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", first.len(), second.len());
+    let chunked = talk(format!("{head}transfer-encoding: chunked\r\n\r\n{chunks}"), String::new()).await;
+    assert!(chunked.starts_with("HTTP/1.1 200 OK\r\n"), "{chunked}");
+    let gzip =
+        talk(format!("{head}content-encoding: gzip\r\ncontent-length: {length}\r\n\r\n{body}"), String::new()).await;
+    assert!(gzip.starts_with("HTTP/1.1 415 ") && gzip.contains(r#""code":"unsupported_content_encoding""#), "{gzip}");
+    assert!(s.fake.seen().iter().all(|seen| seen.json()["model"] == "small-model"));
+}
+
+#[tokio::test]
 async fn what_the_client_gets_wrong() {
     let s = setup(|_| ok(&completion("x", SURE))).await;
     for (path, body, status, message) in [

@@ -88,6 +88,13 @@ impl ApiError {
         Self::ours(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("unsupported_content_encoding"), message)
     }
 
+    /// The client's own time for an answer is up.
+    #[must_use]
+    pub fn out_of_patience() -> Self {
+        let message = "There was no answer within the time that x-stainless-read-timeout gives.".to_owned();
+        Self::ours(StatusCode::GATEWAY_TIMEOUT, UPSTREAM, Some("client_timeout"), message)
+    }
+
     /// The answer cannot be turned into the shape that the client asked for.
     #[must_use]
     pub fn unreadable_answer() -> Self {

@@ -98,6 +98,7 @@ async fn read<U, C: Clock>(
     })?;
     let mut prompt = Prompt::parse(endpoint, body)?;
     prompt.headers = headers::forwarded(headers);
+    prompt.patience = headers::patience(headers);
     let session = headers.get("x-cascade-session").and_then(|value| value.to_str().ok());
     prompt.session = session.map(str::to_owned);
     Ok(prompt)
@@ -106,7 +107,12 @@ async fn read<U, C: Clock>(
 async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, prompt: &Prompt, id: &str) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy;
-    let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
+    let running = gateway.cascade.run(ladder, prompt);
+    let ran = match prompt.patience {
+        Some(patience) => gateway.clock.within(patience, running).await,
+        None => Some(running.await),
+    };
+    let Some(Run { trace, flow }) = ran else { return ApiError::out_of_patience().into_response() };
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {

@@ -46,6 +46,12 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
+/// How long the client waits for an answer, as OpenAI's SDKs say in seconds.
+pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("x-stainless-read-timeout")?.to_str().ok()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
+
 /// What the cascade says about an answer.
 pub(super) fn describe(
     policy: &Policy,

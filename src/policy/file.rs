@@ -186,7 +186,7 @@ shape! {
     /// Conversations that stay with the tier they needed.
     pub struct ConversationsFile {
         /// For how long after its last turn.
-        stay: Duration = Duration::from_secs(600),
+        stay: Duration = Duration::from_mins(10),
     }
 }
 

@@ -7,6 +7,7 @@ mod onward;
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use blake3::Hasher;
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub struct Prompt {
     /// True where asking several tiers would be wrong: drafts kept upstream
     /// (`store`), sound, or what is bound to one model, token ids for one.
     pub one_tier: bool,
+    /// How long the client waits before it gives up, where it says so.
+    pub patience: Option<Duration>,
     /// The client's own name for the conversation.
     pub session: Option<String>,
     /// Request headers that go on to the upstream.
@@ -103,6 +106,7 @@ impl Prompt {
             asks_json: format.is_some_and(|format| format.contains("\"json_")),
             temperature: fields.typed(&body, "temperature").map_err(NotAPrompt::Json)?.unwrap_or(1.0),
             one_tier: fields.is_for_one_tier(endpoint, &body),
+            patience: None,
             session: None,
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
