@@ -138,6 +138,11 @@ fn openai_python() {
 }
 
 #[test]
+fn openai_python_responses() {
+    check_python("openai_python_responses.py");
+}
+
+#[test]
 fn langchain_openai() {
     check_python("langchain_openai.py");
 }

@@ -22,6 +22,10 @@ use crate::prompt::Prompt;
 use crate::trace::{Attempt, Outcome, Trace};
 use crate::upstream::{Flow, Upstream};
 
+/// A client that gives up does so by itself, and says so in its own words; this
+/// is for one that said it would and did not.
+const PATIENCE_MARGIN: Duration = Duration::from_secs(1);
+
 /// How long a request's body may take to come in.
 const BODY_TIME: Duration = Duration::from_mins(1);
 
@@ -109,7 +113,7 @@ async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, pr
     let policy = &gateway.cascade.policy;
     let running = gateway.cascade.run(ladder, prompt);
     let ran = match prompt.patience {
-        Some(patience) => gateway.clock.within(patience, running).await,
+        Some(patience) => gateway.clock.within(patience + PATIENCE_MARGIN, running).await,
         None => Some(running.await),
     };
     let Some(Run { trace, flow }) = ran else { return ApiError::out_of_patience().into_response() };

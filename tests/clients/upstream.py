@@ -12,6 +12,8 @@ import socket
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import upstream_responses
+
 MODELS = {
     "good": "a sure answer: text, a tool call where tools are offered, JSON where it is asked for",
     "unsure": "the same, but one of its tokens is improbable",
@@ -82,7 +84,10 @@ class Handler(BaseHTTPRequestHandler):
         self.body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.chat = self.path == "/v1/chat/completions"
         model = self.body["model"]
-        last = self.body["messages"][-1]["content"] if self.chat else self.body["prompt"]
+        if self.path == "/v1/responses":
+            last = self.body["input"]
+        else:
+            last = self.body["messages"][-1]["content"] if self.chat else self.body["prompt"]
         seen_before = any(one["model"] == model and one["last"] == last for one in asked)
         headers = ("idempotency-key", "x-stainless-retry-count", "user-agent")
         self.asked = {
@@ -104,6 +109,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.whole(404, {"error": ERROR | {"message": f"No model {model}.", "code": "model_not_found"}})
             elif model == "slow-whole" and not self.wait(10):
                 pass
+            elif self.path == "/v1/responses":
+                self.respond(upstream_responses.response(self.body, TOKENS, model == "unsure"))
             elif self.asked["stream"]:
                 self.streamed(model)
             else:
@@ -204,6 +211,18 @@ class Handler(BaseHTTPRequestHandler):
             self.chunk(text.replace("\n", "\r\n") if model == "sse-crlf" else text)
             if model == "sse-slow" and not self.wait(0.2):
                 return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def respond(self, whole):
+        if not self.asked["stream"]:
+            self.whole(200, whole)
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream; charset=utf-8")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for number, event in enumerate(upstream_responses.events(whole)):
+            self.chunk(f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n")
         self.wfile.write(b"0\r\n\r\n")
 
     def chunk(self, text):
