@@ -244,3 +244,63 @@ async fn frames_of_a_passed_stream_come_as_they_are_sent() {
     assert!(clock.now() < Duration::from_millis(250), "the first came before the second was sent");
     assert_eq!(back.chunk().await.expect("a piece").expect("one"), "event: e\ndata: 1\n\n");
 }
+
+#[tokio::test]
+async fn embeddings_are_remembered_where_the_policy_says_so() {
+    let fake = Fake::start(|seen| {
+        let status = if seen.body.windows(4).any(|w| w == b"fail") { 500 } else { 200 };
+        response(status, "application/json", seen.body.clone())
+    })
+    .await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = two_tiers(folder.path(), &fake.base_url, "");
+    support::append(&policy, "passthrough: { upstream: up, embeddings_cache: { ttl: 1m } }\n");
+    let served = Served::start(Some(&policy));
+    let mut said = Vec::new();
+    for body in [
+        r#"{"model":"e","input":"x","user":"a"}"#,
+        r#"{ "input":"\u0078", "model":"e","user":"b" }"#,
+        r#"{"model":"e","input":"x","dimensions":5}"#,
+        r#"{"model":"e","input":"fail"}"#,
+        r#"{"model":"e","input":"fail"}"#,
+        "not json",
+    ] {
+        let back = support::client()
+            .post(format!("{}/v1/embeddings", served.url))
+            .body(body)
+            .send()
+            .await
+            .expect("a response");
+        let cache = back.headers().get("x-cascade-cache").map(|v| v.to_str().expect("ascii").to_owned());
+        said.push((back.status().as_u16(), cache.unwrap_or_default()));
+    }
+    let said: Vec<(u16, &str)> = said.iter().map(|(status, cache)| (*status, cache.as_str())).collect();
+    assert_eq!(said, [(200, "miss"), (200, "hit"), (200, "miss"), (500, ""), (500, ""), (200, "")]);
+    assert_eq!(fake.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn pages_of_an_invited_origin_may_call_and_no_other() {
+    let fake = Fake::start(|_| response(200, "text/plain", "x")).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = two_tiers(folder.path(), &fake.base_url, "");
+    support::append(&policy, "cors: [\"https://app.example\"]\n");
+    let served = Served::start(Some(&policy));
+    for (origin, is_invited) in [("https://app.example", true), ("https://evil.example", false)] {
+        let ask = support::client()
+            .request(Method::OPTIONS, format!("{}/v1/chat/completions", served.url))
+            .header("origin", origin);
+        let back = ask
+            .header("access-control-request-method", "POST")
+            .header("access-control-request-headers", "authorization");
+        let back = back.send().await.expect("a response");
+        assert_eq!(back.headers().get("access-control-allow-origin").is_some(), is_invited, "{origin}");
+        let back = support::client()
+            .get(format!("{}/v1/models", served.url))
+            .header("origin", origin)
+            .send()
+            .await
+            .expect("a response");
+        assert_eq!(back.headers().get("access-control-allow-origin").is_some(), is_invited, "{origin}");
+    }
+}

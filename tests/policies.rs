@@ -129,6 +129,8 @@ fn rules_that_join_several_keys_are_reported_too() {
         with("routes:\n", "passthrough: { upstream: nowhere }\nroutes:\n"),
         with("tiers:\n", "  f: { fixtures: embedded }\npassthrough: { upstream: f }\ntiers:\n"),
         with("routes:\n", "named_tier: pinned\nroutes:\n"),
+        with("routes:\n", "cors: [\"*\", \"https://x.example/path\"]\nroutes:\n"),
+        with("routes:\n", "stream: { mode: { hold: 5 } }\nroutes:\n"),
         with("accept: { score: confidence, at_least: 0.7 }", "accept: { gates: [{ length: {} }] }"),
         with("output: 0.4 }", "output: 0.4 }\n    limits: { requests_per_minute: 1, burst: 100000 }"),
     ];

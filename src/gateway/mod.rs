@@ -6,6 +6,7 @@
 mod api_error;
 mod batch;
 mod completion;
+mod embeddings;
 mod headers;
 mod listen;
 mod models;
@@ -18,6 +19,8 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use http::HeaderValue;
+use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 
 use crate::cascade::Cascade;
 use crate::clock::Clock;
@@ -38,6 +41,8 @@ pub struct Gateway<U, C> {
     request_ids: headers::RequestIds,
     /// Where everything goes that is not cascaded.
     passage: Option<Passage<C>>,
+    /// Embeddings that passed through it.
+    embeddings: Option<embeddings::Remembered>,
     /// What to tell a client whose prompt is not among recorded ones.
     not_recorded_hint: String,
 }
@@ -47,7 +52,9 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
     /// `not_recorded_hint` says what a gateway that answers from recordings
     /// can answer.
     pub fn new(cascade: Cascade<U, C>, clock: C, passage: Option<Passage<C>>, not_recorded_hint: String) -> Self {
-        Self { cascade, clock, request_ids: headers::RequestIds::default(), passage, not_recorded_hint }
+        let rule = cascade.policy.passthrough.and_then(|p| p.embeddings_cache);
+        let embeddings = rule.map(embeddings::Remembered::new);
+        Self { cascade, clock, request_ids: headers::RequestIds::default(), passage, embeddings, not_recorded_hint }
     }
 }
 
@@ -82,17 +89,38 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
             .route(&format!("{prefix}/models"), all_models.clone())
             .route(&format!("{prefix}/models/{{*model}}"), one_model.clone());
     }
+    if gateway.embeddings.is_some() {
+        for path in ["/v1/embeddings", "/embeddings"] {
+            let gateway = gateway.clone();
+            router = router
+                .route(path, post(move |request: Request| async move { embeddings::answer(&gateway, request).await }));
+        }
+    }
     let has_passage = gateway.passage.is_some();
+    let cors = cors(&gateway.cascade.policy.cors);
     let anything_else = {
         let gateway = gateway.clone();
         move |request: Request| async move { passthrough::answer(&gateway, request).await }
     };
     router = router.fallback(anything_else.clone());
-    if has_passage {
+    router = if has_passage {
         // `GET /v1/chat/completions` lists stored ones; only the upstream knows.
-        return router.method_not_allowed_fallback(anything_else);
+        router.method_not_allowed_fallback(anything_else)
+    } else {
+        router.method_not_allowed_fallback(|request: Request| async move {
+            ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
+        })
+    };
+    match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
     }
-    router.method_not_allowed_fallback(|request: Request| async move {
-        ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
-    })
+}
+
+/// What pages of these origins may do; none where no origin is invited.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    let cors =
+        CorsLayer::new().allow_methods(AllowMethods::mirror_request()).allow_headers(AllowHeaders::mirror_request());
+    (!origins.is_empty()).then(|| cors.allow_origin(origins).expose_headers(tower_http::cors::Any))
 }

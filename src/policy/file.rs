@@ -31,6 +31,8 @@ shape! {
         passthrough: Option<PassthroughFile>,
         /// How streamed answers are handed over.
         stream: StreamFile = StreamFile { mode: StreamMode::Hold, keep_alive: Duration::from_secs(10) },
+        /// Origins whose pages may call this gateway; left out, none may.
+        cors: Vec<At<String>> = Vec::new(),
         /// Conversations that stay with the tier they needed; left out, each
         /// prompt starts anew (but a tool's result goes to the tier that called).
         conversations: Option<ConversationsFile>,
@@ -179,6 +181,8 @@ shape! {
         upstream: At<String>,
         /// Whether models that the policy does not name go there too.
         unknown_models: bool = false,
+        /// Remember embeddings; left out, each is asked anew.
+        embeddings_cache: Option<CacheFile>,
     }
 }
 

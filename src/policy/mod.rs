@@ -11,6 +11,7 @@ mod file;
 mod ladder;
 mod problem;
 mod resolve;
+mod routing;
 mod shape;
 mod text;
 mod units;
@@ -44,6 +45,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Where everything goes that is not cascaded.
     pub passthrough: Option<Passthrough>,
+    /// Origins whose pages may call.
+    pub cors: Vec<String>,
     /// How streamed answers are handed over.
     pub stream: StreamMode,
     /// How long a conversation stays with the tier it needed; none: not at all.
@@ -204,6 +207,8 @@ pub struct Passthrough {
     pub upstream: usize,
     /// Whether models that the policy does not name go there too.
     pub unknown_models: bool,
+    /// What is remembered of embeddings.
+    pub embeddings_cache: Option<CacheRule>,
 }
 
 /// An answer and what must become of it.

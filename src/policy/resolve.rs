@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{LimitsFile, PassthroughFile, PolicyFile, RouteFile, TierFile, UpstreamFile, WhenFile};
+use super::file::{CacheFile, LimitsFile, PassthroughFile, PolicyFile, TierFile, UpstreamFile};
 use super::problem::{Problem, did_you_mean};
 use super::shape::Shape;
 use super::{
     Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, Tier, Timeouts, Unscored,
-    UpstreamKind, UpstreamPlace, ladder, yaml,
+    UpstreamKind, UpstreamPlace, ladder, routing, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -29,8 +29,8 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
     let tiers: Vec<_> = (0..file.tiers.value.len()).map(|index| tier(file, index, problems)).collect();
     distinct_names(file, problems);
     unused_upstreams(file, problems);
-    let routes: Vec<_> = file.routes.iter().map(|r| route(&r.value, file, problems)).collect();
-    unreachable_routes(file, problems);
+    let routes: Vec<_> = file.routes.iter().map(|r| routing::route(&r.value, file, problems)).collect();
+    routing::unreachable_routes(file, problems);
     let passthrough = file.passthrough.as_ref().map(|p| passthrough(p, file, problems));
     let tests: Vec<_> = file.tests.iter().map(|t| test(&t.value, file, problems)).collect();
     let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
@@ -45,6 +45,7 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
             Some(resolved) => Some(resolved?),
             None => None,
         },
+        cors: file.cors.iter().filter_map(|origin| origin_of(origin, problems)).collect(),
         stream: file.stream.mode,
         keep_alive: file.stream.keep_alive,
         conversation_stay: file.conversations.as_ref().map(|c| c.stay),
@@ -84,6 +85,19 @@ fn upstream(name: &At<String>, file: &UpstreamFile, problems: &mut Vec<Problem>)
     Some(UpstreamPlace { name: name.value.clone(), kind })
 }
 
+/// An origin as browsers write it: scheme, host, port, and nothing after.
+fn origin_of(written: &At<String>, problems: &mut Vec<Problem>) -> Option<String> {
+    let host = written.value.strip_prefix("https://").or_else(|| written.value.strip_prefix("http://"));
+    if host.is_some_and(|host| {
+        !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]".contains(&b))
+    }) {
+        return Some(written.value.clone());
+    }
+    let what = format!("`{}` is not an origin", written.value);
+    problems.push(Problem::new(written.at.clone(), what).help("write scheme, host and port only: https://app.example"));
+    None
+}
+
 fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Passthrough> {
     let known = policy.upstreams.0.iter().map(|(name, _)| name.value.as_str());
     let upstream = refer(&file.upstream, "upstream", known, problems)?;
@@ -91,7 +105,8 @@ fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<P
         let what = format!("`{}` answers from recorded exchanges: nothing can pass through it", file.upstream.value);
         problems.push(Problem::new(file.upstream.at.clone(), what).help("name an upstream with a `base_url`"));
     }
-    Some(Passthrough { upstream, unknown_models: file.unknown_models })
+    let embeddings_cache = file.embeddings_cache.as_ref().map(cache_rule);
+    Some(Passthrough { upstream, unknown_models: file.unknown_models, embeddings_cache })
 }
 
 fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<Tier> {
@@ -131,12 +146,16 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             cached_input: p.cached_input.unwrap_or(p.input),
             output: p.output,
         }),
-        cache: tier.cache.as_ref().map(|c| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: c.sampled }),
+        cache: tier.cache.as_ref().map(cache_rule),
         limit: tier.limits.as_ref().map(|l| limit(l, problems)),
         can: tier.can.clone(),
         context_tokens: tier.context_tokens.map(|n| n as u64),
         accept: accept?,
     })
+}
+
+fn cache_rule(file: &CacheFile) -> CacheRule {
+    CacheRule { capacity: file.capacity.0, ttl: file.ttl, sampled: file.sampled }
 }
 
 fn limit(file: &LimitsFile, problems: &mut Vec<Problem>) -> LimitRule {
@@ -212,7 +231,7 @@ fn check(
 }
 
 /// The place of a name among the known ones.
-fn refer<'a>(
+pub(super) fn refer<'a>(
     name: &At<String>,
     what: &str,
     known: impl Iterator<Item = &'a str>,
@@ -261,67 +280,6 @@ fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
             );
         }
     }
-}
-
-fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Route> {
-    let names = || policy.tiers.value.iter().map(|t| t.name.value.0.as_str());
-    let when = &file.when.value;
-    if let Some(name) = when.model.as_deref().filter(|m| names().any(|n| n == *m)) {
-        let what = format!("`{name}` is a tier's name, which pins that tier, so this route can never match");
-        problems.push(Problem::new(file.when.at.clone(), what).help("choose another model name"));
-    }
-    let tiers = match (&file.tiers, &file.start_at) {
-        (Some(list), None) => {
-            let places: Vec<_> = list.value.iter().map(|n| refer(n, "tier", names(), problems)).collect();
-            let places: Vec<usize> = places.into_iter().collect::<Option<_>>()?;
-            if places.is_empty() || !places.is_sorted_by(|a, b| a < b) {
-                problems.push(
-                    Problem::new(list.at.clone(), "a route's tiers must be a part of the ladder in its order")
-                        .help("smallest first, each once"),
-                );
-                return None;
-            }
-            places
-        }
-        (None, Some(start)) => (refer(start, "tier", names(), problems)?..policy.tiers.value.len()).collect(),
-        (both, _) => {
-            let what =
-                if both.is_some() { "a route with both `tiers` and `start_at`" } else { "a route that leads nowhere" };
-            problems.push(Problem::new(file.when.at.clone(), what).help("give it `tiers: [...]` or `start_at: ...`"));
-            return None;
-        }
-    };
-    Some(Route {
-        model: when.model.clone(),
-        tools: when.tools,
-        prompt_tokens_over: when.prompt_tokens_over.map(|n| n as u64),
-        tiers,
-    })
-}
-
-fn unreachable_routes(file: &PolicyFile, problems: &mut Vec<Problem>) {
-    for (at, route) in file.routes.iter().enumerate() {
-        let when = &route.value.when.value;
-        if file.routes[..at].iter().any(|before| covers(&before.value.when.value, when)) {
-            let what = "this route can never match: one before it takes every prompt that it would take";
-            problems.push(Problem::new(route.at.clone(), what).help("move it up, or remove it"));
-        }
-    }
-}
-
-/// Whether every prompt that meets `narrow` meets `wide` too.
-fn covers(wide: &WhenFile, narrow: &WhenFile) -> bool {
-    let model = match (&wide.model, &narrow.model) {
-        (None, _) => true,
-        (Some(wide), Some(narrow)) => {
-            wide == narrow
-                || wide.strip_suffix('*').is_some_and(|start| narrow.trim_end_matches('*').starts_with(start))
-        }
-        (Some(wide), None) => wide == "*",
-    };
-    model
-        && wide.tools.is_none_or(|tools| narrow.tools == Some(tools))
-        && wide.prompt_tokens_over.is_none_or(|bound| narrow.prompt_tokens_over.is_some_and(|over| over >= bound))
 }
 
 fn test(file: &super::file::TestFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<PolicyTest> {
