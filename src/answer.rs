@@ -146,6 +146,10 @@ impl Answer {
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NotAnAnswer> {
+    // serde takes a list for a struct; nobody means that.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(NotAnAnswer::Shape("a list where an object must be".to_owned()));
+    }
     serde_json::from_slice(bytes).map_err(|e| NotAnAnswer::Shape(e.to_string()))
 }
 
@@ -219,14 +223,13 @@ impl Gathered {
         }
         let mut choice = Choice { finish_reason: response.finish_reason().map(str::to_owned), ..Choice::default() };
         for item in &response.output {
-            for part in item.content.iter().flatten().filter(|_| item.kind == "message") {
+            for part in item.parts() {
                 choice.text.push_str(part.text.as_deref().unwrap_or(""));
                 choice.refusal.push_str(part.refusal.as_deref().unwrap_or(""));
-                choice.logprobs.extend(part.logprobs.iter().flatten().map(|token| token.logprob));
+                choice.logprobs.extend(part.logprobs());
             }
-            if item.kind == "function_call" && choice.tool_calls.len() < Self::MAX_CALLS {
-                let text = |field: &Option<std::borrow::Cow<'_, str>>| field.as_deref().unwrap_or("").to_owned();
-                choice.tool_calls.push(ToolCall { name: text(&item.name), arguments: text(&item.arguments) });
+            if let Some((name, arguments)) = item.call().filter(|_| choice.tool_calls.len() < Self::MAX_CALLS) {
+                choice.tool_calls.push(ToolCall { name, arguments });
             }
         }
         self.usage = response.usage.or(self.usage);
@@ -316,6 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn no_usage_is_worth_losing_an_answer_for() {
+        let usage = |usage: &str| {
+            let body = format!(r#"{{"choices":[{{"index":0,"message":{{"content":"x"}}}}],"usage":{usage}}}"#);
+            Answer::from_body(Endpoint::Chat, body.into()).expect("an answer").usage
+        };
+        let both = r#"{"prompt_tokens":5,"completion_tokens":2,"input_tokens":0,"output_tokens":0,"prompt_tokens_details":{"cached_tokens":3}}"#;
+        let counted = Usage { prompt_tokens: Some(5), completion_tokens: Some(2), cached_tokens: Some(3) };
+        assert_eq!(usage(both), Some(counted));
+        assert_eq!(usage(r#"{"prompt_tokens":"many"}"#), Some(Usage::default()));
+        assert_eq!(usage("5"), None);
+        assert_eq!(usage("null"), None);
+    }
+
+    #[test]
     fn what_is_no_answer_says_why() {
         let why = |text: &str| {
             Answer::from_body(Endpoint::Chat, Bytes::copy_from_slice(text.as_bytes())).expect_err(text).to_string()
@@ -323,6 +340,7 @@ mod tests {
         assert_eq!(why("{}"), "a completion without choices");
         assert_eq!(why(r#"{"error":{"code":5}}"#), r#"an error instead of a completion: {"code":5}"#);
         assert_eq!(why(r#"{"error":{"message":"busy","code":5}}"#), "an error instead of a completion: busy");
+        assert_eq!(why("[[]]"), "not a completion: a list where an object must be");
         assert!(why("<html>").starts_with("not a completion: expected value"));
     }
 }

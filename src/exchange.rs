@@ -211,7 +211,7 @@ impl RecordedAnswer {
     pub fn usage(&self) -> Option<Option<Usage>> {
         #[derive(Deserialize)]
         struct Counted {
-            #[serde(default)]
+            #[serde(default, deserialize_with = "crate::openai::chunk::usage")]
             usage: Option<Usage>,
         }
         let read = |bytes: &Bytes| serde_json::from_slice::<Counted>(bytes).ok()?.usage;

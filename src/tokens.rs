@@ -36,7 +36,7 @@ pub fn count(prompt: &Prompt, answer: &Answer) -> Tokens {
 #[must_use]
 pub fn of_usage(usage: Usage) -> Option<Tokens> {
     let (input, output) = (usage.prompt_tokens?, usage.completion_tokens?);
-    Some(Tokens { input, cached_input: usage.cached_tokens().min(input), output, estimated: false })
+    Some(Tokens { input, cached_input: usage.cached_tokens.unwrap_or(0).min(input), output, estimated: false })
 }
 
 /// Estimated tokens of a prompt: its texts and tool definitions.

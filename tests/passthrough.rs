@@ -304,3 +304,30 @@ async fn pages_of_an_invited_origin_may_call_and_no_other() {
         assert_eq!(back.headers().get("access-control-allow-origin").is_some(), is_invited, "{origin}");
     }
 }
+
+#[tokio::test]
+async fn no_path_leads_out_of_what_is_passed_through() {
+    let (served, fake, _folder) = setup().await;
+    for target in ["/v1/../../admin", "/v1/%2e%2E/admin", "/v1/./chat/completions", "/v1/x/%2e./y", "*"] {
+        let mut socket = tokio::net::TcpStream::connect(served.url.strip_prefix("http://").expect("an address"))
+            .await
+            .expect("a connection");
+        let ask = format!("POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        socket.write_all(ask.as_bytes()).await.expect("written");
+        let mut said = String::new();
+        socket.read_to_string(&mut said).await.expect("a response");
+        assert!(said.starts_with("HTTP/1.1 400 "), "{target}: {said}");
+    }
+    assert!(fake.seen().is_empty());
+}
+
+#[tokio::test]
+async fn no_protocol_but_websocket_is_switched_to() {
+    let (served, fake, _folder) = setup().await;
+    let request =
+        support::client().get(format!("{}/v1/files", served.url)).header("connection", "upgrade, http2-settings");
+    let back = request.header("upgrade", "h2c").header("http2-settings", "AAMAAABk").send().await.expect("a response");
+    assert_eq!(back.status(), 207);
+    let seen = fake.seen().remove(0).headers;
+    assert!(!seen.contains_key("upgrade") && !seen.contains_key("http2-settings"), "{seen:?}");
+}

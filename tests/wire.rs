@@ -321,6 +321,29 @@ async fn an_upstreams_word_on_a_bad_request_is_passed_on() {
 }
 
 #[tokio::test]
+async fn answers_of_odd_shapes_do_no_harm() {
+    for odd in [
+        r#"{"choices":[{"index":0,"message":{"role":"assistant","tool_calls":[[]]},"finish_reason":"tool_calls"}]}"#,
+        r#"{"choices":[[0,null,null,"x",null,"stop"]]}"#,
+        r#"[[[0]]]"#,
+        r#"{"choices":[{"index":5000,"message":{"content":"x"}}]}"#,
+        r#"{"choices":[{"index":0,"message":{"content":["x",{"text":5}]},"finish_reason":"stop"}]}"#,
+    ] {
+        let s = setup(move |_| response(200, "application/json", odd)).await;
+        for body in [
+            r#"{"model":"large","messages":[]}"#,
+            r#"{"model":"large","stream":true,"messages":[]}"#,
+            r#"{"model":"two","messages":[],"tools":[{"type":"function","function":{"name":"f"}}]}"#,
+        ] {
+            let back = s.post("/v1/chat/completions", body).await;
+            assert!(matches!(back.status().as_u16(), 200 | 502), "{odd} {body}: {}", back.status());
+        }
+        let back = s.post("/v1/completions", r#"{"model":"large","prompt":["a","b"]}"#).await;
+        assert!(matches!(back.status().as_u16(), 200 | 502), "{odd}: {}", back.status());
+    }
+}
+
+#[tokio::test]
 async fn an_answer_cut_in_the_middle() {
     let s = setup(|_| {
         // The cut waits until the first half is on its way.
@@ -424,6 +447,13 @@ async fn what_the_client_gets_wrong() {
         assert_eq!(json["error"]["message"], message);
         assert!(json["error"].get("param").is_some() && json["error"].get("code").is_some(), "{json}");
     }
+    let many = format!(r#"{{"model":"two","prompt":[{}]}}"#, ["\"\""; 129].join(","));
+    let back = s.post("/v1/completions", &many).await;
+    assert_eq!(back.status(), 400);
+    assert!(body_of(back).await["error"]["message"].as_str().expect("text").contains("more than 128 prompts"));
+    let named = format!(r#"{{"model":"{}","messages":[]}}"#, "m".repeat(1 << 20));
+    let text = s.post("/v1/chat/completions", &named).await.text().await.expect("a body");
+    assert!(text.len() < 1000, "a name is not echoed whatever its length");
     let huge = format!(r#"{{"model":"two","messages":[{{"content":"{}"}}]}}"#, "x".repeat(33 << 20));
     assert_eq!(s.post("/v1/chat/completions", &huge).await.status(), 413);
     assert!(s.fake.seen().is_empty(), "nothing of this reached the upstream");

@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use crate::answer::NotAnAnswer;
 use crate::openai::envelope::ErrorBody;
 use crate::policy::{Policy, UnknownModel};
-use crate::prompt::NotAPrompt;
+use crate::prompt::{MAX_LIST, NotAPrompt};
 use crate::trace::{Failure, Outcome, Trace};
 
 /// An error as a client gets it.
@@ -88,6 +88,27 @@ impl ApiError {
         Self::ours(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID, Some("unsupported_content_encoding"), message)
     }
 
+    /// A fault of ours.
+    #[must_use]
+    pub fn internal() -> Self {
+        let message = "The gateway failed; this is a fault of its own, and its log says more.".to_owned();
+        Self::ours(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, message)
+    }
+
+    /// A list of more prompts than are taken at once.
+    #[must_use]
+    pub fn too_many_prompts() -> Self {
+        let message = format!("`prompt` is a list of more than {MAX_LIST} prompts; send several requests.");
+        Self::ours(StatusCode::BAD_REQUEST, INVALID, None, message).param("prompt")
+    }
+
+    /// The path leads out of what is passed through.
+    #[must_use]
+    pub fn odd_path() -> Self {
+        let message = "The path has `.` or `..` in it, or is none.".to_owned();
+        Self::ours(StatusCode::BAD_REQUEST, INVALID, Some("invalid_path"), message)
+    }
+
     /// The client's own time for an answer is up.
     #[must_use]
     pub fn out_of_patience() -> Self {
@@ -107,8 +128,8 @@ impl ApiError {
     pub fn unknown_model(unknown: &UnknownModel, policy: &Policy) -> Self {
         let names: Vec<&str> = policy.model_names().collect();
         let meant = unknown.meant.as_ref().map_or(String::new(), |m| format!(" Did you mean `{m}`?"));
-        let message =
-            format!("The model `{}` does not exist.{meant} The models here are {}.", unknown.model, names.join(", "));
+        let asked: String = unknown.model.chars().take(100).collect();
+        let message = format!("The model `{asked}` does not exist.{meant} The models here are {}.", names.join(", "));
         Self::ours(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).param("model")
     }
 

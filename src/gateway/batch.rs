@@ -2,15 +2,17 @@
 //! one answer with their choices in order.
 
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::completion::{note, whole_of};
 use super::{ApiError, Gateway, headers};
 use crate::cascade::Run;
 use crate::clock::Clock;
-use crate::policy::Ladder;
+use crate::policy::{Ladder, Policy};
 use crate::price::Cost;
 use crate::prompt::Prompt;
 use crate::trace::Trace;
@@ -19,36 +21,58 @@ use crate::upstream::Upstream;
 /// How many of them are asked at once.
 const AT_ONCE: usize = 16;
 
-/// Answers all of them, or fails as the first that failed.
+/// Answers each text of a list, or fails as the first that failed.
 pub(super) async fn answer<U: Upstream, C: Clock>(
     gateway: &Gateway<U, C>,
     ladder: &Ladder,
-    prompts: &[Prompt],
+    all: &Prompt,
+    list: &[&RawValue],
     id: &str,
 ) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy;
-    let asked: Vec<_> = prompts.iter().map(|prompt| gateway.cascade.run(ladder, prompt)).collect();
-    let runs: Vec<Run> = stream::iter(asked).buffered(AT_ONCE).collect().await;
+    let mut asked = Vec::new();
+    for (number, text) in list.iter().copied().enumerate() {
+        asked.push(ask(gateway, ladder, all, number, text));
+    }
+    let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let elapsed = gateway.clock.now().saturating_sub(start);
     let mut merged: Option<Value> = None;
-    for (prompt, Run { trace, .. }) in prompts.iter().zip(&runs) {
+    for (trace, body) in &answered {
         note(policy, trace, id, elapsed);
-        let one = match trace.served() {
-            Some(served) => whole_of(policy, prompt, served),
-            None => Err(ApiError::exhausted(policy, trace, &gateway.not_recorded_hint)),
-        };
-        match one.map(|body| serde_json::from_slice::<Value>(&body)) {
-            Ok(Ok(body)) => merge(&mut merged, body),
-            Ok(Err(_)) => return ApiError::unreadable_answer().into_response(),
-            Err(error) => return error.into_response(),
+        match body {
+            Ok(body) => match serde_json::from_slice(body) {
+                Ok(body @ Value::Object(_)) => merge(&mut merged, body),
+                _ => return ApiError::unreadable_answer().into_response(),
+            },
+            Err(error) => return error.clone().into_response(),
         }
     }
     let mut response = merged.unwrap_or_default().to_string().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    describe(headers, gateway, &runs, id);
+    describe(headers, policy, answered.iter().map(|(trace, _)| trace), id);
     response
+}
+
+/// One text of the list; its body is made when its turn comes.
+async fn ask<U: Upstream, C: Clock>(
+    gateway: &Gateway<U, C>,
+    ladder: &Ladder,
+    all: &Prompt,
+    number: usize,
+    text: &RawValue,
+) -> (Trace, Result<Bytes, ApiError>) {
+    let Some(prompt) = all.one_of_list(number, text) else {
+        return (Trace::default(), Err(ApiError::unreadable_answer()));
+    };
+    let Run { trace, .. } = gateway.cascade.run(ladder, &prompt).await;
+    let policy = &gateway.cascade.policy;
+    let body = match trace.served() {
+        Some(served) => whole_of(policy, &prompt, served),
+        None => Err(ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint)),
+    };
+    (trace, body)
 }
 
 /// Appends the choices of one answer, numbered on, and adds its usage up.
@@ -57,31 +81,55 @@ fn merge(merged: &mut Option<Value>, mut body: Value) {
         *merged = Some(body);
         return;
     };
-    let mut choices = body["choices"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let choices = body["choices"].as_array_mut().map(std::mem::take).unwrap_or_default();
     if let Some(before) = all["choices"].as_array_mut() {
-        for choice in &mut choices {
-            choice["index"] = before.len().into();
-            before.push(choice.take());
+        for mut choice in choices {
+            if let Some(choice) = choice.as_object_mut() {
+                choice.insert("index".into(), before.len().into());
+            }
+            before.push(choice);
         }
     }
-    let counts = body["usage"].as_object().cloned().unwrap_or_default();
-    for (name, count) in counts {
-        if let (Some(before), Some(count)) = (all["usage"][&name].as_u64(), count.as_u64()) {
-            all["usage"][&name] = (before + count).into();
-        }
+    match (all.get_mut("usage"), body.get("usage")) {
+        (Some(all), Some(usage)) => add_up(all, usage),
+        // A sum without one of its parts would be a lie.
+        _ => _ = all.as_object_mut().map(|all| all.remove("usage")),
     }
 }
 
-/// What all of them did and cost together; `;` parts them.
-fn describe<U: Upstream, C: Clock>(to: &mut HeaderMap, gateway: &Gateway<U, C>, runs: &[Run], id: &str) {
-    let policy = &gateway.cascade.policy;
-    let each: Vec<String> = runs.iter().map(|run| headers::attempts(policy, &run.trace)).collect();
-    let cost = runs.iter().map(|run| &run.trace).map(Trace::cost).fold(Cost::FREE, Cost::plus);
+/// Adds numbers to numbers, wherever they stand.
+fn add_up(to: &mut Value, from: &Value) {
+    match (to, from) {
+        (Value::Object(to), Value::Object(from)) => {
+            for (name, value) in from {
+                add_up(to.entry(name.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (to, Value::Number(more)) => {
+            if let (Some(more), before) = (more.as_u64(), to.as_u64().unwrap_or(0)) {
+                *to = before.saturating_add(more).into();
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What all of them did and cost together; `;` parts them, and past what a
+/// client's HTTP library takes the rest is left out.
+fn describe<'a>(to: &mut HeaderMap, policy: &Policy, traces: impl Iterator<Item = &'a Trace> + Clone, id: &str) {
+    const MAX_CHARS: usize = 4000;
+    let each: Vec<String> = traces.clone().map(|trace| headers::attempts(policy, trace)).collect();
+    let mut attempts = each.join(";");
+    if attempts.len() > MAX_CHARS {
+        attempts.truncate(MAX_CHARS);
+        attempts.push_str("...");
+    }
+    let cost = traces.map(Trace::cost).fold(Cost::FREE, Cost::plus);
     for (name, value) in [
         ("x-request-id", id.to_owned()),
         ("x-cascade-request-id", id.to_owned()),
         ("x-cascade-policy", policy.digest.clone()),
-        ("x-cascade-attempts", each.join(";")),
+        ("x-cascade-attempts", attempts),
         ("x-cascade-cost-usd", headers::dollars(cost)),
     ] {
         if let Ok(value) = HeaderValue::try_from(value) {

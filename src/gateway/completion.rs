@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::openai::convert::{self, Unasked};
 use crate::policy::{Ladder, Policy};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, TooMany};
 use crate::trace::{Attempt, Outcome, Trace};
 use crate::upstream::{Flow, Upstream};
 
@@ -63,8 +63,18 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
 ) -> Response {
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
-    if let Some(prompts) = prompt.each() {
-        return batch::answer(&gateway, &ladder, &prompts, &id).await;
+    let patience = prompt.patience.map(|patience| patience + PATIENCE_MARGIN);
+    match prompt.list() {
+        Ok(None) => {}
+        Ok(Some(list)) => {
+            let answering = batch::answer(&gateway, &ladder, &prompt, &list, &id);
+            let answered = match patience {
+                Some(patience) => clock.within(patience, answering).await,
+                None => Some(answering.await),
+            };
+            return answered.unwrap_or_else(|| ApiError::out_of_patience().into_response());
+        }
+        Err(TooMany) => return ApiError::too_many_prompts().into_response(),
     }
     let mut running = Box::pin(async move { run(&gateway, &ladder, &prompt, &id).await });
     if !streams {

@@ -20,6 +20,7 @@ use axum::extract::Request;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use http::HeaderValue;
+use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 
 use crate::cascade::Cascade;
@@ -111,6 +112,8 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
             ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
         })
     };
+    // A fault of ours is one client's error and no reset connection.
+    let router = router.layer(CatchPanicLayer::custom(|_| ApiError::internal().into_response()));
     match cors {
         Some(cors) => router.layer(cors),
         None => router,

@@ -31,14 +31,17 @@ pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Reques
 
 /// Sends a request on and its answer back, both as they come.
 pub(super) async fn pass<C: Clock>(passage: &Passage<C>, mut request: Request) -> Response {
-    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let path = path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned();
+    let may_pass = !matches!(*request.method(), Method::CONNECT | Method::TRACE);
+    let Some(path) = onward_path(request.uri()).filter(|_| may_pass) else {
+        return ApiError::odd_path().into_response();
+    };
     // Taken before the body is: the client's side of an upgrade.
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let upgrade = upgrade.filter(|_| is_websocket(&request));
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let body = has_body.then(|| body.into_data_stream());
-    let theirs = match passage.send(head.method, &path, &head.headers, body).await {
+    let theirs = match passage.send(head.method, &path, &head.headers, upgrade.is_some(), body).await {
         Ok(theirs) => theirs,
         Err(failure) => return ApiError::of_failure(&failure, failure.to_string(), "").into_response(),
     };
@@ -47,10 +50,32 @@ pub(super) async fn pass<C: Clock>(passage: &Passage<C>, mut request: Request) -
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (status, upgrade) {
         return switch(theirs, upgrade, headers);
     }
-    let mut response = Response::new(Body::from_stream(theirs.bytes_stream()));
+    let mut response = Response::new(Body::from_stream(passage.pieces(theirs)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// The path and query below the base URL; none where the path would lead out of
+/// it once its dots are resolved, as URL parsers do.
+fn onward_path(uri: &http::Uri) -> Option<String> {
+    let path = uri.path();
+    let is_dots = |segment: &str| matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..");
+    if !path.starts_with('/') || path.contains('\\') || path.split('/').any(is_dots) {
+        return None;
+    }
+    let whole = uri.path_and_query().map_or(path, http::uri::PathAndQuery::as_str);
+    Some(whole.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(whole).to_owned())
+}
+
+/// Whether this asks for a WebSocket, the one protocol that is switched to: any
+/// other would be a way past the gateway.
+fn is_websocket<B>(request: &http::Request<B>) -> bool {
+    let is = |name, word: &str| {
+        let value = request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or("");
+        value.split(',').any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    request.method() == Method::GET && is(header::UPGRADE, "websocket") && is(header::CONNECTION, "upgrade")
 }
 
 /// Joins both sides of an upgraded connection until either ends.

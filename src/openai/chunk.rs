@@ -15,7 +15,7 @@ pub struct Piece<'a> {
     #[serde(borrow, default)]
     pub choices: Vec<PieceChoice<'a>>,
     /// Tokens counted by the upstream.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "usage")]
     pub usage: Option<Usage>,
     /// An error in mid-stream, or an error body sent with status 200.
     #[serde(borrow, default)]
@@ -84,34 +84,53 @@ pub struct Function<'a> {
     pub arguments: Option<Cow<'a, str>>,
 }
 
-/// Tokens counted by an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Tokens counted by an upstream, in either family of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones among them.
-    #[serde(default, alias = "input_tokens")]
     pub prompt_tokens: Option<u64>,
     /// Tokens of the answer, reasoning among them.
-    #[serde(default, alias = "output_tokens")]
     pub completion_tokens: Option<u64>,
-    /// How the prompt's tokens divide.
-    #[serde(default, alias = "input_tokens_details")]
-    pub prompt_tokens_details: Option<PromptTokens>,
-}
-
-/// How the prompt's tokens divide.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct PromptTokens {
-    /// Tokens the provider had in its own prompt cache.
-    #[serde(default)]
+    /// Tokens of the prompt that the provider had in its own prompt cache.
     pub cached_tokens: Option<u64>,
 }
 
-impl Usage {
-    /// Tokens of the prompt that the provider had cached.
-    #[must_use]
-    pub fn cached_tokens(&self) -> u64 {
-        self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0)
+/// Reads a `usage` as far as it can be read: none of it is worth losing an
+/// answer for. Some servers write both families, one of them with zeros.
+///
+/// # Errors
+/// Only when the JSON itself is broken.
+pub fn usage<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Usage>, D::Error> {
+    #[derive(Default, Deserialize)]
+    struct Shape<'a> {
+        #[serde(borrow, default)]
+        prompt_tokens: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        input_tokens: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        completion_tokens: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        output_tokens: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        prompt_tokens_details: Option<&'a RawValue>,
+        #[serde(borrow, default)]
+        input_tokens_details: Option<&'a RawValue>,
     }
+    #[derive(Deserialize)]
+    struct Details {
+        #[serde(default)]
+        cached_tokens: Option<u64>,
+    }
+    let Some(raw) = Option::<&RawValue>::deserialize(from)? else { return Ok(None) };
+    let Ok(shape) = serde_json::from_str::<Shape<'_>>(raw.get()) else { return Ok(None) };
+    let number = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<u64>(raw.get()).ok());
+    let details =
+        |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<Details>(raw.get()).ok()?.cached_tokens);
+    Ok(Some(Usage {
+        prompt_tokens: number(shape.prompt_tokens).max(number(shape.input_tokens)),
+        completion_tokens: number(shape.completion_tokens).max(number(shape.output_tokens)),
+        cached_tokens: details(shape.prompt_tokens_details).max(details(shape.input_tokens_details)),
+    }))
 }
 
 /// The text of a message's `content`: a string, or the `text` of its parts.

@@ -63,25 +63,36 @@ impl Fields {
         self.0.iter().map(|(name, span)| (&**name, std::str::from_utf8(&body[span.clone()]).unwrap_or_default()))
     }
 
-    /// Whether asking several tiers would be wrong: drafts kept upstream, sound,
-    /// or what is bound to one model. A response is kept unless it says no.
+    /// Whether the provider keeps the answer, or goes on from one it kept, so
+    /// that each request counts. A response is kept unless it says no.
     #[must_use]
-    pub fn is_for_one_tier(&self, endpoint: Endpoint, body: &[u8]) -> bool {
-        let given = |name| self.raw(body, name).is_some();
+    pub fn is_kept_upstream(&self, endpoint: Endpoint, body: &[u8]) -> bool {
         let is = |name, word| self.raw(body, name) == Some(word);
-        let elsewhere = match endpoint {
+        match endpoint {
             Endpoint::Chat => is("store", "true"),
-            Endpoint::Completions => self.raw(body, "prompt").is_some_and(|raw| {
-                // The frames of several cascades could not be told apart in time.
-                is_token_ids(raw) || is("stream", "true") && raw.starts_with('[')
-            }),
+            Endpoint::Completions => false,
             Endpoint::Responses => {
+                let elsewhere = ["previous_response_id", "conversation", "prompt"];
                 !is("store", "false")
                     || is("background", "true")
-                    || ["previous_response_id", "conversation", "prompt"].into_iter().any(given)
+                    || elsewhere.into_iter().any(|name| self.raw(body, name).is_some())
             }
-        };
-        elsewhere || is("echo", "true") || ["audio", "best_of", "suffix", "logit_bias"].into_iter().any(given)
+        }
+    }
+
+    /// Whether asking several tiers would be wrong: drafts kept upstream, sound,
+    /// or what is bound to one model.
+    #[must_use]
+    pub fn is_for_one_tier(&self, endpoint: Endpoint, body: &[u8]) -> bool {
+        let is = |name, word| self.raw(body, name) == Some(word);
+        let prompt = self.raw(body, "prompt").filter(|_| endpoint == Endpoint::Completions);
+        // The frames of several cascades could not be told apart in time.
+        let is_one_models = |raw: &str| is_token_ids(raw) || is("stream", "true") && raw.starts_with('[');
+        let bound = ["audio", "best_of", "suffix", "logit_bias"];
+        self.is_kept_upstream(endpoint, body)
+            || is("echo", "true")
+            || prompt.is_some_and(is_one_models)
+            || bound.into_iter().any(|name| self.raw(body, name).is_some())
     }
 }
 

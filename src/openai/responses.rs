@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::chunk::Usage;
+use super::chunk::{Usage, usage};
 
 /// What `include` must hold for an upstream to send token logprobs.
 pub const INCLUDE_LOGPROBS: &str = "\"message.output_text.logprobs\"";
@@ -25,11 +25,11 @@ pub struct ResponseBody<'a> {
     /// Why it is not complete.
     #[serde(borrow, default)]
     pub incomplete_details: Option<Incomplete<'a>>,
-    /// Messages and calls.
+    /// Messages, calls, and kinds yet to come.
     #[serde(borrow, default)]
     pub output: Vec<Item<'a>>,
     /// Tokens counted by the upstream.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "usage")]
     pub usage: Option<Usage>,
     /// Why it failed.
     #[serde(borrow, default)]
@@ -44,21 +44,21 @@ pub struct Incomplete<'a> {
     pub reason: Option<Cow<'a, str>>,
 }
 
-/// One item of the output.
+/// One item of the output. Its fields mean different things in different kinds,
+/// so that they are read only in those that are known.
 #[derive(Debug, Deserialize)]
 pub struct Item<'a> {
     /// `message`, `function_call`, `reasoning`...
     #[serde(borrow, rename = "type", default)]
     pub kind: Cow<'a, str>,
-    /// Of a message.
     #[serde(borrow, default)]
-    pub content: Option<Vec<Part<'a>>>,
-    /// Of a call.
+    content: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub name: Option<Cow<'a, str>>,
-    /// Of a call, JSON in a string.
+    name: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    pub arguments: Option<Cow<'a, str>>,
+    arguments: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
 }
 
 /// One part of a message.
@@ -70,16 +70,42 @@ pub struct Part<'a> {
     /// Of `refusal`.
     #[serde(borrow, default)]
     pub refusal: Option<Cow<'a, str>>,
-    /// Token logprobs, a list here.
-    #[serde(default)]
-    pub logprobs: Option<Vec<Token>>,
+    #[serde(borrow, default)]
+    logprobs: Option<&'a RawValue>,
 }
 
-/// One token's logprob.
-#[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Token {
-    /// Natural logarithm of its probability.
-    pub logprob: f64,
+impl<'a> Item<'a> {
+    /// The parts of a message; none for any other item.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Part<'a>> {
+        let raw = self.content.filter(|_| self.kind == "message");
+        raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+    }
+
+    /// The name and the arguments of a call of a function or a custom tool.
+    #[must_use]
+    pub fn call(&self) -> Option<(String, String)> {
+        let text =
+            |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+        match &*self.kind {
+            "function_call" => Some((text(self.name), text(self.arguments))),
+            "custom_tool_call" => Some((text(self.name), text(self.input))),
+            _ => None,
+        }
+    }
+}
+
+impl Part<'_> {
+    /// Natural-log probabilities of its tokens; empty where they are not given.
+    #[must_use]
+    pub fn logprobs(&self) -> Vec<f64> {
+        #[derive(Deserialize)]
+        struct Token {
+            logprob: f64,
+        }
+        let tokens: Option<Vec<Token>> = self.logprobs.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        tokens.into_iter().flatten().map(|token| token.logprob).collect()
+    }
 }
 
 /// One event of a stream.
@@ -149,10 +175,10 @@ fn item_events(at: usize, item: &Value, events: &mut Vec<Value>) {
     let mut begun = item.clone();
     if let Some(begun) = begun.as_object_mut() {
         for (name, value) in begun.iter_mut() {
-            match &**name {
-                "status" => *value = "in_progress".into(),
-                "content" => *value = json!([]),
-                "arguments" => *value = "".into(),
+            match (&**name, item["type"].as_str()) {
+                ("status", _) => *value = "in_progress".into(),
+                ("content", Some("message")) => *value = json!([]),
+                ("arguments", Some("function_call")) => *value = "".into(),
                 _ => {}
             }
         }
@@ -166,10 +192,12 @@ fn item_events(at: usize, item: &Value, events: &mut Vec<Value>) {
         }
         event
     };
-    for (index, part) in item["content"].as_array().into_iter().flatten().enumerate() {
-        let (name, text) = if part["refusal"].is_string() { ("refusal", "refusal") } else { ("output_text", "text") };
+    let is_message = item["type"] == "message";
+    for (index, part) in item["content"].as_array().into_iter().flatten().enumerate().filter(|_| is_message) {
+        let (name, text) = if part["type"] == "refusal" { ("refusal", "refusal") } else { ("output_text", "text") };
         let mut empty = part.clone();
-        empty[text] = "".into();
+        let Some(members) = empty.as_object_mut() else { continue };
+        members.insert(text.into(), "".into());
         let logprobs = || part.get("logprobs").cloned().unwrap_or_else(|| json!([]));
         events.push(with("response.content_part.added", json!({"content_index": index, "part": empty})));
         let delta = json!({"content_index": index, "delta": part[text], "logprobs": logprobs()});
@@ -178,7 +206,7 @@ fn item_events(at: usize, item: &Value, events: &mut Vec<Value>) {
         events.push(with(&format!("response.{name}.done"), done));
         events.push(with("response.content_part.done", json!({"content_index": index, "part": part})));
     }
-    if let Some(arguments) = item.get("arguments") {
+    if let Some(arguments) = item.get("arguments").filter(|_| item["type"] == "function_call") {
         events.push(with("response.function_call_arguments.delta", json!({"delta": arguments})));
         let done = json!({"arguments": arguments, "name": item["name"]});
         events.push(with("response.function_call_arguments.done", done));
@@ -206,6 +234,7 @@ mod tests {
             "output": [
                 {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
                  "content": [{"type": "output_text", "text": "hi there", "annotations": [], "logprobs": []}]},
+                {"type": "reasoning", "id": "rs_1", "content": [{"type": "reasoning_text", "text": "hm"}], "arguments": {}},
                 {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"}]});
         let events = to_events(body.to_string().as_bytes());
         let kinds: Vec<String> = events
@@ -222,6 +251,8 @@ mod tests {
                 "response.output_text.delta",
                 "response.output_text.done",
                 "response.content_part.done",
+                "response.output_item.done",
+                "response.output_item.added",
                 "response.output_item.done",
                 "response.output_item.added",
                 "response.function_call_arguments.delta",

@@ -32,13 +32,22 @@ struct Message<'a> {
 }
 
 impl Turn {
-    /// Reads the messages (or a response's input); `session` is the client's
-    /// own name for the conversation.
+    /// Reads the messages (or a response's input and instructions); `session` is
+    /// the client's own name for the conversation.
     #[must_use]
-    pub fn read(messages: &str, session: Option<&str>) -> Self {
-        let messages: Vec<Message<'_>> = serde_json::from_str(messages).unwrap_or_default();
+    pub fn read(messages: &str, instructions: Option<&str>, session: Option<&str>) -> Self {
         let mut hasher = Hasher::new();
-        let mut has_opening = false;
+        if let Some(instructions) = instructions {
+            hasher.update(b"instructions");
+            feed(&mut hasher, instructions);
+        }
+        // A mere text is what one user's message would say.
+        let mut has_opening = messages.starts_with('"');
+        if has_opening {
+            hasher.update(b"user");
+            feed(&mut hasher, messages);
+        }
+        let messages: Vec<Message<'_>> = serde_json::from_str(messages).unwrap_or_default();
         for message in &messages {
             let role = message.role.as_deref().unwrap_or("");
             if !matches!(role, "system" | "developer" | "user") {
@@ -73,23 +82,29 @@ mod tests {
     #[test]
     fn turns_of_one_conversation_share_its_key() {
         let opening = r#"{"role":"system","content":"s"},{"role":"user","content":"q"}"#;
-        let first = Turn::read(&format!("[{opening}]"), None);
+        let first = Turn::read(&format!("[{opening}]"), None, None);
         let later = Turn::read(
             &format!(r#"[{opening},{{"role":"assistant","content":"a"}},{{"role":"user","content":"r"}}]"#),
+            None,
             None,
         );
         let tool = Turn::read(
             &format!(r#"[{opening},{{"role":"assistant","tool_calls":[]}},{{"role":"tool","content":"r"}}]"#),
             None,
+            None,
         );
         assert_eq!((first.conversation, first.is_later), (later.conversation, false));
         assert!(first.conversation.is_some() && later.is_later && !later.follows_tool);
         assert_eq!((tool.conversation, tool.follows_tool), (first.conversation, true));
-        let other = Turn::read(r#"[{"role":"user","content":"q"}]"#, None);
+        let other = Turn::read(r#"[{"role":"user","content":"q"}]"#, None, None);
         assert_ne!(other.conversation, first.conversation);
-        assert_eq!(Turn::read("5", None), Turn::default());
+        assert_eq!(Turn::read("5", None, None), Turn::default());
+        let text = Turn::read("\"q\"", None, None);
+        assert_eq!(text.conversation, other.conversation, "a text is a message");
+        assert_ne!(Turn::read("\"q\"", Some("\"be brief\""), None).conversation, text.conversation);
         let output = Turn::read(
             r#"[{"role":"user","content":"q"},{"type":"function_call"},{"type":"function_call_output"}]"#,
+            None,
             None,
         );
         assert!(output.is_later && output.follows_tool);
@@ -97,10 +112,10 @@ mod tests {
 
     #[test]
     fn a_session_is_a_conversation_whatever_is_said_in_it() {
-        let one = Turn::read(r#"[{"role":"user","content":"q"}]"#, Some("s1"));
-        let other = Turn::read(r#"[{"role":"user","content":"r"}]"#, Some("s1"));
+        let one = Turn::read(r#"[{"role":"user","content":"q"}]"#, None, Some("s1"));
+        let other = Turn::read(r#"[{"role":"user","content":"r"}]"#, None, Some("s1"));
         assert_eq!(one, other);
         assert!(one.is_later);
-        assert_ne!(one.conversation, Turn::read("[]", Some("s2")).conversation);
+        assert_ne!(one.conversation, Turn::read("[]", None, Some("s2")).conversation);
     }
 }

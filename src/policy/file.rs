@@ -62,7 +62,7 @@ shape! {
     pub struct TimeoutsFile {
         /// For a connection.
         connect: Duration = Duration::from_secs(2),
-        /// For the first byte of an answer.
+        /// For the first byte of a streamed answer; a whole one has `total`.
         first_byte: Duration = Duration::from_secs(30),
         /// Between two pieces of an answer.
         idle: Duration = Duration::from_secs(20),

@@ -108,6 +108,10 @@ impl std::error::Error for Problems {}
 /// The known word nearest to `word`, if one is near enough to be meant.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody means a name by a word of that length, and comparing takes its square.
+    if word.len() > 128 {
+        return None;
+    }
     let distance = |other: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &other.to_lowercase());
     let nearest = known.into_iter().map(|k| (distance(k), k)).min()?;
     (nearest.0 <= 1 + word.chars().count() / 4).then_some(nearest.1)

@@ -5,6 +5,8 @@
 
 mod onward;
 
+pub use onward::{MAX_LIST, TooMany};
+
 use std::borrow::Cow;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -46,6 +48,9 @@ pub struct Prompt {
     /// True where asking several tiers would be wrong: drafts kept upstream
     /// (`store`), sound, or what is bound to one model, token ids for one.
     pub one_tier: bool,
+    /// True where the provider keeps the answer, so that each request counts and
+    /// none may be answered from a cache.
+    pub is_kept_upstream: bool,
     /// How long the client waits before it gives up, where it says so.
     pub patience: Option<Duration>,
     /// The client's own name for the conversation.
@@ -106,6 +111,7 @@ impl Prompt {
             asks_json: format.is_some_and(|format| format.contains("\"json_")),
             temperature: fields.typed(&body, "temperature").map_err(NotAPrompt::Json)?.unwrap_or(1.0),
             one_tier: fields.is_for_one_tier(endpoint, &body),
+            is_kept_upstream: fields.is_kept_upstream(endpoint, &body),
             patience: None,
             session: None,
             headers: HeaderMap::new(),
@@ -172,7 +178,7 @@ impl Prompt {
     /// Where it stands in a conversation.
     #[must_use]
     pub fn turn(&self) -> Turn {
-        Turn::read(self.content(), self.session.as_deref())
+        Turn::read(self.content(), self.raw("instructions"), self.session.as_deref())
     }
 
     /// Whether the request holds pictures or sound.

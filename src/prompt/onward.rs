@@ -1,6 +1,11 @@
 //! The body for an upstream, and a list of prompts as prompts of their own.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
+use http::HeaderValue;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Prompt;
@@ -35,23 +40,67 @@ impl Prompt {
         if splice.is_empty() { self.body.clone() } else { splice.apply(&self.body).into() }
     }
 
-    /// The prompts of a legacy list of texts, each as a request of its own; none
-    /// where there is one prompt, or its answer is streamed.
-    #[must_use]
-    pub fn each(&self) -> Option<Vec<Self>> {
-        let span = self.fields.span("prompt").filter(|_| self.endpoint == Endpoint::Completions && !self.stream)?;
-        let list: Vec<&RawValue> = serde_json::from_str(self.content()).ok()?;
-        if list.len() < 2 || !list.iter().all(|raw| raw.get().starts_with('"')) {
-            return None;
+    /// The texts of a legacy list of prompts as they are written; none where there
+    /// is one prompt, or its answer is streamed.
+    ///
+    /// # Errors
+    /// When there are more than [`MAX_LIST`] of them.
+    pub fn list(&self) -> Result<Option<Vec<&RawValue>>, TooMany> {
+        if self.endpoint != Endpoint::Completions || self.stream || !self.content().starts_with('[') {
+            return Ok(None);
         }
-        let one = |raw: &&RawValue| {
-            let mut splice = Splice::default();
-            splice.replace(span.clone(), raw.get());
-            let mut one = Self::parse(self.endpoint, splice.apply(&self.body).into()).ok()?;
-            (one.headers, one.session) = (self.headers.clone(), self.session.clone());
-            Some(one)
-        };
-        list.iter().map(one).collect()
+        let Ok(Bounded(list)) = serde_json::from_str(self.content()) else { return Ok(None) };
+        if list.len() > MAX_LIST {
+            return Err(TooMany);
+        }
+        Ok(Some(list).filter(|list| list.len() > 1 && list.iter().all(|raw| raw.get().starts_with('"'))))
+    }
+
+    /// One text of a list as a request of its own.
+    #[must_use]
+    pub fn one_of_list(&self, number: usize, text: &RawValue) -> Option<Self> {
+        let mut splice = Splice::default();
+        splice.replace(self.fields.span("prompt")?, text.get());
+        let mut one = Self::parse(self.endpoint, splice.apply(&self.body).into()).ok()?;
+        (one.headers, one.session) = (self.headers.clone(), self.session.clone());
+        // One key for several bodies would be a conflict.
+        if let Some(key) = one.headers.get_mut("idempotency-key") {
+            let of_number = [key.as_bytes(), format!("-{number}").as_bytes()].concat();
+            *key = HeaderValue::from_bytes(&of_number).ok()?;
+        }
+        Some(one)
+    }
+}
+
+/// The most prompts of one list.
+pub const MAX_LIST: usize = 128;
+
+/// A list of more prompts than [`MAX_LIST`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany;
+
+/// The items of a list, of which no more are read than tell that it is too long.
+struct Bounded<'a>(Vec<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Bounded<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Items<'a>(PhantomData<&'a ()>);
+        impl<'de: 'a, 'a> Visitor<'de> for Items<'a> {
+            type Value = Bounded<'a>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Bounded<'a>, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    if list.len() <= MAX_LIST {
+                        list.push(item);
+                    }
+                }
+                Ok(Bounded(list))
+            }
+        }
+        from.deserialize_seq(Items(PhantomData))
     }
 }
 
@@ -106,11 +155,15 @@ mod tests {
             let body = format!(r#"{{"model":"m","prompt":{prompt},"x":1.0{rest}}}"#);
             Prompt::parse(Endpoint::Completions, body.into()).expect("a prompt")
         };
-        let each = list(r#"["a", "\u00e9"]"#, "").each().expect("two");
-        let bodies: Vec<&Bytes> = each.iter().map(Prompt::body).collect();
+        let two = list(r#"["a", "\u00e9"]"#, "");
+        let texts = two.list().expect("few").expect("two");
+        let bodies: Vec<Prompt> = texts.iter().enumerate().filter_map(|(n, text)| two.one_of_list(n, text)).collect();
+        let bodies: Vec<&Bytes> = bodies.iter().map(Prompt::body).collect();
         assert_eq!(bodies, [r#"{"model":"m","prompt":"a","x":1.0}"#, r#"{"model":"m","prompt":"\u00e9","x":1.0}"#]);
         for (prompt, rest) in [("\"a\"", ""), (r#"["a"]"#, ""), ("[1,2]", ""), (r#"["a","b"]"#, r#","stream":true"#)] {
-            assert!(list(prompt, rest).each().is_none(), "{prompt}{rest}");
+            assert!(list(prompt, rest).list().expect("few").is_none(), "{prompt}{rest}");
         }
+        let many = format!("[{}]", ["\"\""; 129].join(","));
+        assert_eq!(list(&many, "").list().expect_err("many"), TooMany);
     }
 }

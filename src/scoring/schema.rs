@@ -5,7 +5,13 @@
 //! keyword that is not known here (`pattern`, `format`, remote references) is
 //! not checked, so that a good answer is never rejected for it.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value};
+
+/// As much work as any honest check needs; a schema that branches into itself
+/// would take for ever. Past it, nothing is held against an answer.
+const MAX_STEPS: usize = 100_000;
 
 /// References into references, and values into values, no deeper than this.
 const MAX_DEPTH: usize = 64;
@@ -13,38 +19,56 @@ const MAX_DEPTH: usize = 64;
 /// Whether `value` fits `schema` (JSON Schema 2020-12, validation vocabulary).
 #[must_use]
 pub fn fits(schema: &Value, value: &Value) -> bool {
-    fits_at(schema, schema, value, 0)
+    Checking { root: schema, steps: Cell::new(MAX_STEPS) }.fits(schema, value, 0)
 }
 
-fn fits_at(root: &Value, schema: &Value, value: &Value, depth: usize) -> bool {
-    let schema = match schema {
-        Value::Bool(anything) => return *anything,
-        Value::Object(schema) if depth < MAX_DEPTH => schema,
-        _ => return true,
-    };
-    let within = |part: &Value, value: &Value| fits_at(root, part, value, depth + 1);
-    let list = |name: &str| schema.get(name).and_then(Value::as_array);
-    if let Some(place) = schema.get("$ref").and_then(Value::as_str)
-        && let Some(referred) = place.strip_prefix('#').and_then(|pointer| root.pointer(pointer))
-        && !within(referred, value)
-    {
-        return false;
+/// One check, with what is left of the work it may take.
+struct Checking<'a> {
+    root: &'a Value,
+    steps: Cell<usize>,
+}
+
+impl Checking<'_> {
+    /// Whether `steps` more may be taken.
+    fn may_go_on(&self, steps: usize) -> bool {
+        let left = self.steps.get().checked_sub(steps);
+        self.steps.set(left.unwrap_or(0));
+        left.is_some()
     }
-    schema.get("type").is_none_or(|kinds| is_of_type(kinds, value))
-        && list("enum").is_none_or(|values| values.iter().any(|v| same(v, value)))
-        && schema.get("const").is_none_or(|only| same(only, value))
-        && list("allOf").is_none_or(|parts| parts.iter().all(|part| within(part, value)))
-        && list("anyOf").is_none_or(|parts| parts.iter().any(|part| within(part, value)))
-        && list("oneOf").is_none_or(|parts| parts.iter().filter(|part| within(part, value)).count() == 1)
-        && schema.get("not").is_none_or(|part| !within(part, value))
-        && match value {
-            Value::Object(members) => object_fits(schema, members, &within),
-            Value::Array(items) => array_fits(schema, items, &within),
-            #[expect(clippy::cast_precision_loss, reason = "a length of text")]
-            Value::String(text) => in_bounds(schema, text.chars().count() as f64, ["minLength", "maxLength"]),
-            Value::Number(number) => number_fits(schema, number.as_f64().unwrap_or(f64::NAN)),
-            Value::Bool(_) | Value::Null => true,
+
+    fn fits(&self, schema: &Value, value: &Value, depth: usize) -> bool {
+        match schema {
+            Value::Bool(anything) => *anything,
+            Value::Object(schema) if depth < MAX_DEPTH && self.may_go_on(1) => self.fits_object(schema, value, depth),
+            _ => true,
         }
+    }
+
+    fn fits_object(&self, schema: &Map<String, Value>, value: &Value, depth: usize) -> bool {
+        let within = |part: &Value, value: &Value| self.fits(part, value, depth + 1);
+        let list = |name: &str| schema.get(name).and_then(Value::as_array);
+        if let Some(place) = schema.get("$ref").and_then(Value::as_str)
+            && let Some(referred) = place.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer))
+            && !within(referred, value)
+        {
+            return false;
+        }
+        schema.get("type").is_none_or(|kinds| is_of_type(kinds, value))
+            && list("enum").is_none_or(|values| !self.may_go_on(values.len()) || values.iter().any(|v| same(v, value)))
+            && schema.get("const").is_none_or(|only| same(only, value))
+            && list("allOf").is_none_or(|parts| parts.iter().all(|part| within(part, value)))
+            && list("anyOf").is_none_or(|parts| parts.iter().any(|part| within(part, value)))
+            && list("oneOf").is_none_or(|parts| parts.iter().filter(|part| within(part, value)).count() == 1)
+            && schema.get("not").is_none_or(|part| !within(part, value))
+            && match value {
+                Value::Object(members) => object_fits(schema, members, &within),
+                Value::Array(items) => array_fits(schema, items, &within),
+                #[expect(clippy::cast_precision_loss, reason = "a length of text")]
+                Value::String(text) => in_bounds(schema, text.chars().count() as f64, ["minLength", "maxLength"]),
+                Value::Number(number) => number_fits(schema, number.as_f64().unwrap_or(f64::NAN)),
+                Value::Bool(_) | Value::Null => true,
+            }
+    }
 }
 
 fn is_of_type(kinds: &Value, value: &Value) -> bool {
@@ -156,6 +180,8 @@ mod tests {
         assert!(fits(&list, &json!({"next": {"next": null}})));
         assert!(!fits(&list, &json!({"next": {"nxt": null}})));
         assert!(fits(&json!({"$ref": "#"}), &json!(1)), "round and round says nothing");
+        let branching = json!({"$ref": "#/$defs/a", "$defs": {"a": {"allOf": vec![json!({"$ref": "#/$defs/a"}); 10]}}});
+        assert!(fits(&branching, &json!(1)), "and so does branching without end");
     }
 
     #[test]

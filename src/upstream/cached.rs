@@ -72,7 +72,7 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         let Some((rule, store)) = &self.tiers[tier.index] else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
-        if prompt.temperature > 0.0 && !rule.sampled {
+        if prompt.is_kept_upstream || prompt.temperature > 0.0 && !rule.sampled {
             let mut reply = self.inner.ask(tier, prompt, delivery).await?;
             reply.cache = CacheUse::Bypass;
             return Ok(reply);

@@ -69,7 +69,8 @@ impl<C: Clock> Live<C> {
             headers.insert(header::AUTHORIZATION, key.clone());
         }
         let sent = self.client.post(&self.urls[prompt.endpoint.path()]).headers(headers).body(body).send();
-        let bound = self.timeouts.first_byte;
+        // A whole answer's head comes when all of it is there.
+        let bound = if prompt.stream { self.timeouts.first_byte } else { self.timeouts.total };
         let response = self.clock.within(bound, sent).await;
         response.ok_or(Failure::TimedOut { phase: Phase::FirstByte, bound })?.map_err(|error| {
             if error.is_timeout() {

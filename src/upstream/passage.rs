@@ -4,10 +4,14 @@
 //! Invariant: nothing of a body is read. Of the headers only those change that
 //! belong to a connection, to this gateway, or to the caller's own key.
 
+use std::pin::pin;
+
 use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt};
+use futures_util::future::{Either, select};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::{Client, Response};
+use tokio::sync::oneshot;
 
 use super::client::{CannotStart, authorization, client, innermost};
 use crate::clock::Clock;
@@ -49,36 +53,69 @@ impl<C: Clock> Passage<C> {
         method: Method,
         path: &str,
         headers: &HeaderMap,
+        upgrades: bool,
         body: Option<S>,
     ) -> Result<Response, Failure>
     where
         S: Stream<Item = Result<Bytes, E>> + Send + 'static,
-        E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
-        let mut onward = onward(headers);
+        let mut onward = onward(headers, upgrades);
         if let Some(key) = &self.authorization {
             onward.insert(header::AUTHORIZATION, key.clone());
         }
         let mut request = self.client.request(method, format!("{}{path}", self.base_url)).headers(onward);
-        let has_body = body.is_some();
-        if let Some(body) = body {
-            request = request.body(reqwest::Body::wrap_stream(body.map_err(Into::into)));
-        }
-        // An upload takes as long as its sender takes, so the time for the first
-        // byte of the answer binds only where there is nothing to upload.
-        let bound = if has_body { self.timeouts.total } else { self.timeouts.first_byte };
-        let sent = self.clock.within(bound, request.send()).await;
-        sent.ok_or(Failure::TimedOut { phase: Phase::FirstByte, bound })?.map_err(|error| {
-            if error.is_timeout() {
-                return Failure::TimedOut { phase: Phase::Connect, bound: self.timeouts.connect };
+        // An upload takes as long as its sender takes; the upstream's time
+        // begins when it has all of it.
+        let (uploaded, is_uploaded) = oneshot::channel::<()>();
+        match body {
+            Some(body) => {
+                let held = stream::unfold(uploaded, |_dropped_at_the_end| async { None });
+                let uploading = body.map_err(Into::into).chain(held);
+                request = request.body(reqwest::Body::wrap_stream(uploading));
             }
-            Failure::Unreachable(innermost(&error))
+            None => drop(uploaded),
+        }
+        let (clock, bound) = (self.clock.clone(), self.timeouts.first_byte);
+        let out_of_time = pin!(async move {
+            let _ = is_uploaded.await;
+            clock.sleep(bound).await;
+        });
+        match select(pin!(request.send()), out_of_time).await {
+            Either::Left((sent, _)) => sent.map_err(|error| {
+                if error.is_timeout() {
+                    return Failure::TimedOut { phase: Phase::Connect, bound: self.timeouts.connect };
+                }
+                Failure::Unreachable(innermost(&error))
+            }),
+            Either::Right(_) => Err(Failure::TimedOut { phase: Phase::FirstByte, bound }),
+        }
+    }
+
+    /// The body of a response as it comes. What is passed through may well be
+    /// silent for a while, but not for longer than a whole answer may take.
+    pub fn pieces(&self, response: Response) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static + use<C> {
+        let (clock, bound) = (self.clock.clone(), self.timeouts.total);
+        let state = (response.bytes_stream().boxed(), 0usize);
+        stream::try_unfold(state, move |(mut body, received)| {
+            let clock = clock.clone();
+            async move {
+                match clock.within(bound, body.next()).await {
+                    None => Err(Failure::TimedOut { phase: Phase::NextPiece, bound }),
+                    Some(None) => Ok(None),
+                    Some(Some(Err(_))) => Err(Failure::Cut { received }),
+                    Some(Some(Ok(piece))) => {
+                        let received = received + piece.len();
+                        Ok(Some((piece, (body, received))))
+                    }
+                }
+            }
         })
     }
 }
 
 /// Headers of one connection, which end where it ends (RFC 9110, 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
+const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
@@ -87,6 +124,20 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Headers in which a caller may carry a key or a session of its own, and those
+/// that were for us.
+const CALLERS_OWN: [HeaderName; 7] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::EXPECT,
+    header::COOKIE,
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
 ];
 
 /// The headers that go on past this hop, those named by `Connection` left out.
@@ -105,18 +156,23 @@ pub fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-/// A request's headers for the upstream. An upgrade is asked for anew where the
-/// client asked for one.
-fn onward(headers: &HeaderMap) -> HeaderMap {
+/// A request's headers for the upstream. An upgrade is asked for anew.
+fn onward(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
     let mut onward = end_to_end(headers);
-    for name in [header::HOST, header::AUTHORIZATION, header::EXPECT] {
-        onward.remove(name);
-    }
+    CALLERS_OWN.iter().for_each(|name| _ = onward.remove(name));
     let ours: Vec<HeaderName> = onward.keys().filter(|n| n.as_str().starts_with("x-cascade-")).cloned().collect();
     ours.iter().for_each(|name| _ = onward.remove(name));
-    if let Some(protocol) = headers.get(header::UPGRADE) {
+    // Browsers, which can set no header, carry their key in a subprotocol.
+    if let Some(protocols) = onward.remove(header::SEC_WEBSOCKET_PROTOCOL) {
+        let listed = protocols.to_str().unwrap_or("").split(',').map(str::trim);
+        let kept: Vec<&str> = listed.filter(|p| !p.is_empty() && !p.starts_with("openai-insecure-api-key.")).collect();
+        if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::try_from(kept.join(", "))) {
+            onward.insert(header::SEC_WEBSOCKET_PROTOCOL, kept);
+        }
+    }
+    if upgrades {
         onward.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        onward.insert(header::UPGRADE, protocol.clone());
+        onward.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     onward
 }
@@ -136,14 +192,20 @@ mod tests {
             ("x-mine", "1"),
             ("transfer-encoding", "chunked"),
             ("x-cascade-session", "s"),
+            ("cookie", "c"),
+            ("api-key", "k"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("sec-websocket-protocol", "realtime, openai-insecure-api-key.sk-x"),
             ("content-type", "multipart/form-data; boundary=b"),
             ("openai-beta", "assistants=v2"),
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let onward = onward(&headers);
+        let onward = onward(&headers, false);
         let mut names: Vec<&str> = onward.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-type", "openai-beta"]);
+        assert_eq!(names, ["content-type", "openai-beta", "sec-websocket-protocol"]);
+        assert_eq!(onward["sec-websocket-protocol"], "realtime");
     }
 }
