@@ -325,7 +325,7 @@ async fn answers_of_odd_shapes_do_no_harm() {
     for odd in [
         r#"{"choices":[{"index":0,"message":{"role":"assistant","tool_calls":[[]]},"finish_reason":"tool_calls"}]}"#,
         r#"{"choices":[[0,null,null,"x",null,"stop"]]}"#,
-        r#"[[[0]]]"#,
+        "[[[0]]]",
         r#"{"choices":[{"index":5000,"message":{"content":"x"}}]}"#,
         r#"{"choices":[{"index":0,"message":{"content":["x",{"text":5}]},"finish_reason":"stop"}]}"#,
     ] {

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::completion::{note, whole_of};
+use super::served::{note, whole_of};
 use super::{ApiError, Gateway, headers};
 use crate::cascade::Run;
 use crate::clock::Clock;

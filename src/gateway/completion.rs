@@ -1,5 +1,5 @@
-//! `POST /v1/chat/completions` and `/v1/completions`: bytes to a prompt, the
-//! cascade, and the answer back, whole or as frames.
+//! What is cascaded: a request's bytes to a prompt, the cascade, and a response,
+//! at once or after comments that keep the client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,20 +7,17 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::LengthLimitError;
 
+use super::served::{hand_over, note};
 use super::{ApiError, Gateway, MAX_BODY, batch, headers, passthrough, stream};
-use crate::answer::{Answer, Payload};
 use crate::cascade::Run;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::openai::convert::{self, Unasked};
-use crate::policy::{Ladder, Policy};
+use crate::policy::Ladder;
 use crate::prompt::{Prompt, TooMany};
-use crate::trace::{Attempt, Outcome, Trace};
-use crate::upstream::{Flow, Upstream};
+use crate::upstream::Upstream;
 
 /// A client that gives up does so by itself, and says so in its own words; this
 /// is for one that said it would and did not.
@@ -142,79 +139,4 @@ async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, pr
     };
     response.headers_mut().extend(headers::describe(policy, prompt, &trace, id, &upstream));
     response
-}
-
-/// The body of the answer that is served, and the upstream's headers.
-fn hand_over(
-    policy: &Policy,
-    prompt: &Prompt,
-    served: &Attempt,
-    flow: Option<Flow>,
-    id: &str,
-) -> Result<(Body, HeaderMap), ApiError> {
-    let unasked = unasked(policy, prompt, served);
-    match (&served.outcome, flow) {
-        (_, Some(flow)) => Ok((stream::live(prompt.endpoint, flow.frames, unasked, id.to_owned()), flow.headers)),
-        (Outcome::Answered { answer, .. }, None) => {
-            let body = if prompt.stream {
-                stream::whole(prompt.endpoint, &frames(prompt.endpoint, answer, unasked)?)
-            } else {
-                Body::from(whole(prompt.endpoint, answer, unasked)?)
-            };
-            // From the cache, the upstream's limits are those of another time.
-            Ok((body, if served.cache.is_free() { HeaderMap::new() } else { answer.headers.clone() }))
-        }
-        // A served attempt has an answer or a flow; decision serves no other.
-        (Outcome::Flowing { .. } | Outcome::Failed(_), None) => Err(ApiError::unreadable_answer()),
-    }
-}
-
-/// What the tier was asked for and the client did not ask for.
-fn unasked(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Unasked {
-    Unasked {
-        logprobs: policy.tiers[served.tier].needs_logprobs() && !prompt.asks_logprobs,
-        usage: prompt.stream && !prompt.asks_usage,
-    }
-}
-
-/// The whole body of an answer that is served.
-pub(super) fn whole_of(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Result<Bytes, ApiError> {
-    match &served.outcome {
-        Outcome::Answered { answer, .. } => whole(prompt.endpoint, answer, unasked(policy, prompt, served)),
-        Outcome::Flowing { .. } | Outcome::Failed(_) => Err(ApiError::unreadable_answer()),
-    }
-}
-
-/// One line for the request, and one for each tier that failed, with why.
-pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) {
-    for attempt in &trace.attempts {
-        let Outcome::Failed(failure) = &attempt.outcome else { continue };
-        let said = failure.upstream_said();
-        tracing::warn!(id, tier = policy.tiers[attempt.tier].name, said, "failed: {failure}");
-    }
-    let cost_usd = trace.cost().usd.map(tracing::field::display);
-    tracing::info!(id, attempts = headers::attempts(policy, trace), cost_usd, ms = elapsed.as_millis());
-}
-
-/// The body for a client that wants it whole.
-fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes, ApiError> {
-    Ok(match &answer.payload {
-        Payload::Whole(body) if unasked.logprobs => convert::strip_body(endpoint, body),
-        Payload::Whole(body) => body.clone(),
-        Payload::Frames(frames) => {
-            let kept: Vec<Bytes> = frames
-                .iter()
-                .filter_map(|f| convert::strip_frame(endpoint, f, Unasked { usage: false, ..unasked }))
-                .collect();
-            convert::to_body(endpoint, &kept).ok_or_else(ApiError::unreadable_answer)?
-        }
-    })
-}
-
-/// The frames for a client that streams.
-fn frames(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Vec<Bytes>, ApiError> {
-    Ok(match &answer.payload {
-        Payload::Whole(_) => convert::to_frames(endpoint, &whole(endpoint, answer, unasked)?, !unasked.usage),
-        Payload::Frames(frames) => frames.iter().filter_map(|f| convert::strip_frame(endpoint, f, unasked)).collect(),
-    })
 }

@@ -11,6 +11,7 @@ mod headers;
 mod listen;
 mod models;
 mod passthrough;
+mod served;
 mod stream;
 
 use std::sync::Arc;

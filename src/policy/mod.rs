@@ -10,6 +10,7 @@ mod containers;
 mod file;
 mod ladder;
 mod problem;
+mod reference;
 mod resolve;
 mod routing;
 mod shape;

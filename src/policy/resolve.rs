@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::acceptance::AcceptFile;
 use super::containers::At;
 use super::file::{CacheFile, LimitsFile, PassthroughFile, PolicyFile, TierFile, UpstreamFile};
-use super::problem::{Problem, did_you_mean};
+use super::problem::Problem;
+use super::reference::refer;
 use super::shape::Shape;
 use super::{
     Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, Tier, Timeouts, Unscored,
@@ -228,24 +229,6 @@ fn check(
         at_least: Score::new(file.at_least.as_ref().map_or(0.0, |s| s.value.0))?,
         unscored: file.unscored,
     }))
-}
-
-/// The place of a name among the known ones.
-pub(super) fn refer<'a>(
-    name: &At<String>,
-    what: &str,
-    known: impl Iterator<Item = &'a str>,
-    problems: &mut Vec<Problem>,
-) -> Option<usize> {
-    let known: Vec<&str> = known.collect();
-    let found = known.iter().position(|k| *k == name.value);
-    // An empty name stands in for one that is wrong already.
-    if found.is_none() && !name.value.is_empty() {
-        let help = did_you_mean(&name.value, known.iter().copied())
-            .map_or(format!("those there are: {}", known.join(", ")), |meant| format!("did you mean `{meant}`?"));
-        problems.push(Problem::new(name.at.clone(), format!("there is no {what} `{}`", name.value)).help(help));
-    }
-    found
 }
 
 fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {

@@ -3,7 +3,7 @@
 use super::Route;
 use super::file::{PolicyFile, RouteFile, WhenFile};
 use super::problem::Problem;
-use super::resolve::refer;
+use super::reference::refer;
 
 /// A route as it is used; none where what is wrong with it was noted.
 pub(super) fn route(file: &RouteFile, policy: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Route> {
