@@ -86,19 +86,23 @@ proptest! {
 #[tokio::test]
 async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
     let fake = support::Fake::start(|_| {
-        support::response(200, "application/json", support::completion("x", &[-0.01]).to_string())
+        let mut answer = support::response(200, "application/json", support::completion("x", &[-0.01]).to_string());
+        answer.headers_mut().insert("x-ratelimit-remaining-requests", "1".parse().expect("ascii"));
+        answer
     })
     .await;
     let folder = tempfile::tempdir().expect("a folder");
     let policy = support::two_tiers(folder.path(), &fake.base_url, ", limits: { requests_per_minute: 1, burst: 3 }");
     let served = support::Served::start(Some(&policy));
     let client = support::client();
-    let mut tiers = Vec::new();
+    let (mut tiers, mut left) = (Vec::new(), Vec::new());
     for _ in 0..7 {
         let body = r#"{"model":"two","messages":[]}"#;
         let response =
             client.post(format!("{}/v1/chat/completions", served.url)).body(body).send().await.expect("a response");
         let tier = response.headers().get("x-cascade-tier").map(|t| t.to_str().expect("ascii").to_owned());
+        let remaining = response.headers().get("x-ratelimit-remaining-requests");
+        left.extend(remaining.map(|n| n.to_str().expect("ascii").to_owned()));
         if tier.is_none() {
             assert_eq!(response.status(), 429);
             let wait: u64 = response.headers()["retry-after"].to_str().expect("ascii").parse().expect("seconds");
@@ -110,6 +114,8 @@ async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
         }
         tiers.push(tier.unwrap_or("none".to_owned()));
     }
+    // The upstream says 1 all along: ours is told where it is tighter.
+    assert_eq!(left, ["1", "1", "0", "1", "1", "0"]);
     assert_eq!(tiers, ["small", "small", "small", "large", "large", "large", "none"]);
     assert_eq!(
         fake.models(),

@@ -7,9 +7,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::Clock as GovernorClock;
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use http::{HeaderMap, HeaderName};
 
 use super::{Delivery, Reply, Upstream};
 use crate::clock::Clock;
@@ -22,10 +23,10 @@ use crate::trace::Failure;
 pub struct Limited<U, C: Clock> {
     inner: U,
     clock: C,
-    tiers: Vec<Option<Limiter<C>>>,
+    tiers: Vec<Option<(LimitRule, Limiter<C>)>>,
 }
 
-type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, Handed<C>, NoOpMiddleware<Duration>>;
+type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, Handed<C>, StateInformationMiddleware>;
 
 /// Our clock in governor's terms.
 #[derive(Clone, Debug)]
@@ -41,7 +42,10 @@ impl<C: Clock> GovernorClock for Handed<C> {
 impl<U, C: Clock> Limited<U, C> {
     /// Wraps `inner` with the limits of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: &C) -> Self {
-        let limiter = |rule: LimitRule| RateLimiter::direct_with_clock(quota(rule), Handed(clock.clone()));
+        let limiter = |rule: LimitRule| {
+            let limiter = RateLimiter::direct_with_clock(quota(rule), Handed(clock.clone()));
+            (rule, limiter.with_middleware::<StateInformationMiddleware>())
+        };
         let tiers = policy.tiers.iter().map(|tier| tier.limit.map(limiter)).collect();
         Self { inner, clock: clock.clone(), tiers }
     }
@@ -56,11 +60,27 @@ fn quota(rule: LimitRule) -> Quota {
 
 impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        if let Some(limiter) = &self.tiers[tier.index] {
-            limiter
-                .check()
-                .map_err(|until| Failure::Limited { retry_after: until.wait_time_from(self.clock.now()) })?;
-        }
-        self.inner.ask(tier, prompt, delivery).await
+        let Some((rule, limiter)) = &self.tiers[tier.index] else {
+            return self.inner.ask(tier, prompt, delivery).await;
+        };
+        let refused = |until: governor::NotUntil<Duration>| Failure::Limited {
+            retry_after: until.wait_time_from(self.clock.now()),
+        };
+        let left = limiter.check().map_err(refused)?.remaining_burst_capacity();
+        let mut reply = self.inner.ask(tier, prompt, delivery).await?;
+        tighten(reply.said.headers_mut(), *rule, left);
+        Ok(reply)
+    }
+}
+
+/// Tells a client of our limit where the upstream's own leaves it more.
+fn tighten(headers: &mut HeaderMap, rule: LimitRule, left: u32) {
+    let remaining = HeaderName::from_static("x-ratelimit-remaining-requests");
+    let theirs = headers.get(&remaining).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if theirs.is_none_or(|theirs| u64::from(left) < theirs) {
+        headers.insert(remaining, left.into());
+        headers.insert("x-ratelimit-limit-requests", rule.requests_per_minute.get().into());
+        // Theirs would belong to another count.
+        headers.remove("x-ratelimit-reset-requests");
     }
 }

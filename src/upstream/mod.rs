@@ -75,6 +75,17 @@ pub enum Said {
     Flow(Flow),
 }
 
+impl Said {
+    /// The response headers that a client may see.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            // Nobody else has it yet, so that nothing is copied.
+            Self::Whole(answer) => &mut Arc::make_mut(answer).headers,
+            Self::Flow(flow) => &mut flow.headers,
+        }
+    }
+}
+
 /// The frames of a streamed answer, `[DONE]` left out. The stream ends after a
 /// failure; without one it ends only when the answer is complete.
 pub struct Flow {
