@@ -4,7 +4,6 @@
 //! Invariant: a cost that is not known is [`Cost::UNKNOWN`], never zero.
 
 use std::fmt;
-use std::iter::Sum;
 use std::ops::{Add, Sub};
 
 use crate::tokens::Tokens;
@@ -44,12 +43,6 @@ impl Sub for Usd {
     type Output = Self;
     fn sub(self, other: Self) -> Self {
         Self(self.0 - other.0)
-    }
-}
-
-impl Sum for Usd {
-    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
-        amounts.fold(Self::ZERO, Add::add)
     }
 }
 

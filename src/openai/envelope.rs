@@ -52,7 +52,8 @@ pub fn excerpt(body: &[u8]) -> String {
 }
 
 /// Whether a word holds something like a provider's key.
-fn looks_secret(word: &str) -> bool {
+#[must_use]
+pub fn looks_secret(word: &str) -> bool {
     const PREFIXES: [&str; 6] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_"];
     let keys = word.split(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c)));
     keys.into_iter().any(|key| key.len() >= 12 && PREFIXES.iter().any(|prefix| key.starts_with(prefix)))

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::problem::{Problem, did_you_mean};
 use super::yaml::{Data, Node};
+use crate::openai::envelope::looks_secret;
 
 /// Something that can be read from a policy file.
 pub trait Shape: Sized {
@@ -70,7 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     fn fill(&mut self, text: &str, at: &Range<usize>) -> Option<String> {
-        if looks_secret(text) {
+        if !text.contains("${") && (looks_secret(text) || text.starts_with("Bearer ")) {
             return self.refuse(
                 at,
                 "a secret in a policy file",
@@ -148,12 +149,6 @@ impl<'a> Reader<'a> {
         };
         read.or_else(T::stand_in)
     }
-}
-
-/// Whether text looks like a provider's key rather than a name.
-fn looks_secret(text: &str) -> bool {
-    const PREFIXES: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "Bearer ", "hf_"];
-    !text.contains("${") && PREFIXES.iter().any(|p| text.starts_with(p)) && text.len() >= 16
 }
 
 /// A word out of a closed list.
