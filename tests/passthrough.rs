@@ -248,6 +248,12 @@ async fn frames_of_a_passed_stream_come_as_they_are_sent() {
 #[tokio::test]
 async fn embeddings_are_remembered_where_the_policy_says_so() {
     let fake = Fake::start(|seen| {
+        // As a provider does: compressed where the client says that it may.
+        if seen.headers.contains_key("accept-encoding") {
+            let mut packed = response(200, "application/json", "gzip, as it were");
+            packed.headers_mut().insert("content-encoding", "gzip".parse().expect("ascii"));
+            return packed;
+        }
         let status = if seen.body.windows(4).any(|w| w == b"fail") { 500 } else { 200 };
         response(status, "application/json", seen.body.clone())
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::LengthLimitError;
 
@@ -60,20 +61,14 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
 ) -> Response {
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
-    let patience = prompt.patience.map(|patience| patience + PATIENCE_MARGIN);
-    match prompt.list() {
-        Ok(None) => {}
-        Ok(Some(list)) => {
-            let answering = batch::answer(&gateway, &ladder, &prompt, &list, &id);
-            let answered = match patience {
-                Some(patience) => clock.within(patience, answering).await,
-                None => Some(answering.await),
-            };
-            return answered.unwrap_or_else(|| ApiError::out_of_patience().into_response());
-        }
-        Err(TooMany) => return ApiError::too_many_prompts().into_response(),
-    }
-    let mut running = Box::pin(async move { run(&gateway, &ladder, &prompt, &id).await });
+    let mut running = Box::pin(async move {
+        let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id).await };
+        let answered = gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id)).await;
+        answered.unwrap_or_else(|| {
+            tracing::warn!(id, seconds = patience.as_secs_f64(), "the client's own time for an answer is up");
+            ApiError::out_of_patience().into_response()
+        })
+    });
     if !streams {
         return running.await;
     }
@@ -101,13 +96,7 @@ async fn read<U, C: Clock>(
     if headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         return Err(ApiError::unsupported_encoding());
     }
-    let body = gateway.clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
-    let body = body.ok_or_else(|| ApiError::unreadable("The request body did not come in time."))?;
-    let body = body.map_err(|error| {
-        let cause = std::error::Error::source(&error).and_then(|c| c.downcast_ref::<LengthLimitError>());
-        cause.map_or_else(|| ApiError::unreadable("The request body broke off."), |_| ApiError::too_large(MAX_BODY))
-    })?;
-    let mut prompt = Prompt::parse(endpoint, body)?;
+    let mut prompt = Prompt::parse(endpoint, read_body(&gateway.clock, body).await?)?;
     prompt.headers = headers::forwarded(headers);
     prompt.patience = headers::patience(headers);
     let session = headers.get("x-cascade-session").and_then(|value| value.to_str().ok());
@@ -115,15 +104,25 @@ async fn read<U, C: Clock>(
     Ok(prompt)
 }
 
+/// All of a request's body, within its bounds.
+pub(super) async fn read_body<C: Clock>(clock: &C, body: Body) -> Result<Bytes, ApiError> {
+    let body = clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
+    let body = body.ok_or_else(|| ApiError::unreadable("The request body did not come in time."))?;
+    body.map_err(|error| {
+        let cause = std::error::Error::source(&error).and_then(|c| c.downcast_ref::<LengthLimitError>());
+        cause.map_or_else(|| ApiError::unreadable("The request body broke off."), |_| ApiError::too_large(MAX_BODY))
+    })
+}
+
 async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, prompt: &Prompt, id: &str) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy;
-    let running = gateway.cascade.run(ladder, prompt);
-    let ran = match prompt.patience {
-        Some(patience) => gateway.clock.within(patience + PATIENCE_MARGIN, running).await,
-        None => Some(running.await),
-    };
-    let Some(Run { trace, flow }) = ran else { return ApiError::out_of_patience().into_response() };
+    match prompt.list() {
+        Ok(None) => {}
+        Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id).await,
+        Err(TooMany) => return ApiError::too_many_prompts().into_response(),
+    }
+    let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {

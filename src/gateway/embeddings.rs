@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http::{HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
+use super::completion::read_body;
 use super::{ApiError, Gateway, MAX_BODY, passthrough};
 use crate::clock::Clock;
 use crate::openai::canonical::feed_member;
@@ -47,8 +48,13 @@ pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Reques
     let (Some(passage), Some(remembered)) = (&gateway.passage, &gateway.embeddings) else {
         return passthrough::answer(gateway, request).await;
     };
-    let (head, body) = request.into_parts();
-    let Ok(body) = to_bytes(body, MAX_BODY).await else { return ApiError::too_large(MAX_BODY).into_response() };
+    let (mut head, body) = request.into_parts();
+    let body = match read_body(&gateway.clock, body).await {
+        Ok(body) => body,
+        Err(error) => return error.into_response(),
+    };
+    // What is kept must suit every client, whatever encodings the first one takes.
+    head.headers.remove(header::ACCEPT_ENCODING);
     let onward = |body: &Bytes| Request::from_parts(head.clone(), Body::from(body.clone()));
     let Ok(fields) = Fields::read(&body) else { return passthrough::pass(passage, onward(&body)).await };
     let key = key(&fields, &body);

@@ -182,7 +182,17 @@ shape! {
         /// Whether models that the policy does not name go there too.
         unknown_models: bool = false,
         /// Remember embeddings; left out, each is asked anew.
-        embeddings_cache: Option<CacheFile>,
+        embeddings_cache: Option<EmbeddingsCacheFile>,
+    }
+}
+
+shape! {
+    /// A memory of embeddings, which are never drawn by chance.
+    pub struct EmbeddingsCacheFile {
+        /// Most memory for them.
+        capacity: ByteSize = ByteSize(64 << 20),
+        /// How long one is remembered.
+        ttl: Duration = Duration::from_hours(1),
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{CacheFile, LimitsFile, PassthroughFile, PolicyFile, TierFile, UpstreamFile};
+use super::file::{CacheFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, TierFile, UpstreamFile};
 use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
@@ -106,7 +106,8 @@ fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<P
         let what = format!("`{}` answers from recorded exchanges: nothing can pass through it", file.upstream.value);
         problems.push(Problem::new(file.upstream.at.clone(), what).help("name an upstream with a `base_url`"));
     }
-    let embeddings_cache = file.embeddings_cache.as_ref().map(cache_rule);
+    let remembered = |c: &EmbeddingsCacheFile| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: true };
+    let embeddings_cache = file.embeddings_cache.as_ref().map(remembered);
     Some(Passthrough { upstream, unknown_models: file.unknown_models, embeddings_cache })
 }
 
