@@ -10,6 +10,8 @@ pub mod tokens;
 
 pub mod price;
 
+pub mod statistics;
+
 pub mod scoring;
 
 pub mod policy;
