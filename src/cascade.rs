@@ -42,6 +42,7 @@ pub struct Run {
 /// One tier being asked.
 #[derive(Clone, Copy)]
 struct Asking<'a> {
+    policy: &'a Policy,
     tier: &'a Tier,
     is_last: bool,
     prompt: &'a Prompt,
@@ -63,13 +64,13 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
     /// enough. Dropping the future gives up whatever it waits for.
     pub async fn run(&self, ladder: &Ladder, prompt: &Prompt) -> Run {
         let start = self.clock.now();
-        let ladder = &self.conversations.narrowed(ladder, prompt).await;
+        let ladder = &self.conversations.narrowed(&self.policy.started(ladder, prompt), prompt).await;
         let mut trace = Trace::default();
         let mut flow = None;
         loop {
             match next_step(&self.policy, ladder, prompt.stream, &trace) {
                 Step::Ask { tier, is_last, delivery } => {
-                    let asking = Asking { tier, is_last, prompt, trace: &trace };
+                    let asking = Asking { policy: &self.policy, tier, is_last, prompt, trace: &trace };
                     let (attempt, flowing) = self.ask(asking, delivery).await;
                     flow = flowing;
                     trace.attempts.push(attempt);
@@ -116,10 +117,12 @@ impl Asking<'_> {
     }
 
     fn judge_whole(self, answer: Arc<Answer>, is_free: bool, recorded_cost: Option<Usd>) -> Judged {
-        let Self { tier, is_last, prompt, trace } = self;
-        let verdict = judge(&tier.accept, is_last, || match &tier.accept {
+        let Self { policy, tier, is_last, prompt, trace } = self;
+        let after = trace.answered();
+        let verdict = judge(policy, tier, is_last, after, || match &tier.accept {
             Accept::Checked(check) => {
-                let evidence = Evidence { prompt, answer: &answer, smaller: &trace.answers() };
+                let answer_pattern = policy.answer_pattern.as_ref();
+                let evidence = Evidence { prompt, answer: &answer, smaller: &trace.answers(), after, answer_pattern };
                 grade(&check.gates, &check.scorers, &evidence)
             }
             Accept::Always => Grade::Unscored,
@@ -157,9 +160,9 @@ impl Asking<'_> {
     fn verdict_on(self, frames: &[Bytes]) -> Option<Why> {
         let Accept::Checked(check) = &self.tier.accept else { return None };
         let answer = Answer::from_frames(self.prompt.endpoint, frames.to_vec()).ok()?;
-        let evidence = Evidence { prompt: self.prompt, answer: &answer, smaller: &[] };
+        let evidence = Evidence { after: self.trace.answered(), ..Evidence::of(self.prompt, &answer) };
         let grade = grade_prefix(&check.gates, &check.scorers, &evidence)?;
-        let verdict = judge(&self.tier.accept, self.is_last, || grade);
+        let verdict = judge(self.policy, self.tier, self.is_last, evidence.after, || grade);
         verdict.is_accepted.then_some(verdict.why)
     }
 }

@@ -6,7 +6,8 @@
 use std::num::NonZeroU32;
 
 use crate::policy::{Accept, Ladder, Policy, StreamMode, Tier, Unscored};
-use crate::scoring::Grade;
+use crate::scoring::{Grade, Score};
+use crate::stopping::{Act, Stopping};
 use crate::trace::{Outcome, Trace, Verdict, Why};
 
 /// What to do next.
@@ -38,20 +39,23 @@ pub enum Delivery {
     Flow,
 }
 
-/// The next step for a prompt: serve what was accepted, else ask the next
-/// larger tier of the ladder, else give up. `streams` says whether the client
-/// wants frames.
+/// The next step for a prompt: serve what was accepted, else ask the tier the
+/// verdict names, else the next larger one of the ladder, else give up. A tier
+/// named that the ladder has not stands for the next larger one that it has, or
+/// for its last. `streams` says whether the client wants frames.
 #[must_use]
 pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: &Trace) -> Step<'p> {
+    let mut least = 0;
     if let Some(last) = trace.attempts.last() {
+        least = last.tier + 1;
         match &last.outcome {
             Outcome::Flowing { .. } => return Step::Serve(trace.attempts.len() - 1),
             Outcome::Answered { verdict, .. } if verdict.is_accepted => return Step::Serve(trace.attempts.len() - 1),
-            Outcome::Answered { .. } | Outcome::Failed(_) => {}
+            Outcome::Answered { verdict, .. } => least = verdict.next.unwrap_or(0).clamp(least, ladder.last().max(least)),
+            Outcome::Failed(_) => {}
         }
     }
-    let asked = trace.attempts.last().map(|a| a.tier);
-    match ladder.tiers().iter().find(|tier| asked.is_none_or(|asked| **tier > asked)) {
+    match ladder.tiers().iter().find(|tier| **tier >= least) {
         Some(&tier) => {
             let is_last = tier == ladder.last() || policy.stream == StreamMode::Direct && streams;
             let delivery = match policy.stream {
@@ -65,23 +69,42 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
     }
 }
 
-/// What becomes of a tier's answer. `grade` is asked for only where it counts.
+/// What becomes of a tier's answer; `after` has a bit for each smaller tier that
+/// answered before. `grade` is asked for only where it counts.
 #[must_use]
-pub fn judge(accept: &Accept, is_last: bool, grade: impl FnOnce() -> Grade) -> Verdict {
-    let Accept::Checked(check) = accept else {
-        return Verdict { is_accepted: true, why: Why::LastTier };
-    };
+pub fn judge(policy: &Policy, tier: &Tier, is_last: bool, after: u32, grade: impl FnOnce() -> Grade) -> Verdict {
+    let Accept::Checked(check) = &tier.accept else { return Verdict::accepted(Why::LastTier) };
     if is_last {
-        return Verdict { is_accepted: true, why: Why::LastTier };
+        return Verdict::accepted(Why::LastTier);
     }
-    match grade() {
-        Grade::Gated(gate) => Verdict { is_accepted: false, why: Why::Gate(gate) },
-        Grade::Scored(score, _) => {
-            Verdict { is_accepted: score >= check.at_least, why: Why::Score { score, at_least: check.at_least } }
+    match (grade(), &policy.stopping) {
+        (Grade::Scored(score, _), Some(stopping)) => stop_or_go(stopping, tier, after, score),
+        (Grade::Scored(score, _), None) => {
+            let why = Why::Score { score, at_least: check.at_least };
+            if score >= check.at_least { Verdict::accepted(why) } else { Verdict::rejected(why) }
+        }
+        (Grade::Gated(gate), stopping) => {
+            let next = stopping.as_ref().map(|s| s.after_gate(tier.index, after));
+            Verdict { next, ..Verdict::rejected(Why::Gate(gate)) }
         }
         // Without a scorer the gates alone decide, and they let it pass.
-        Grade::Unscored => {
-            Verdict { is_accepted: check.scorers.is_empty() || check.unscored == Unscored::Accept, why: Why::Unscored }
+        (Grade::Unscored, _) if check.scorers.is_empty() || check.unscored == Unscored::Accept => {
+            Verdict::accepted(Why::Unscored)
+        }
+        (Grade::Unscored, _) => Verdict::rejected(Why::Unscored),
+    }
+}
+
+/// The calibrated rule. The threshold told is the end of the range of scores
+/// that are served: where it begins, or from where on this one would have been.
+fn stop_or_go(stopping: &Stopping, tier: &Tier, after: u32, score: Score) -> Verdict {
+    let cuts = stopping.cuts(tier.index, after);
+    let (act, low, _) = cuts.around(score.value());
+    let told = |at_least: f64| Why::Score { score, at_least: Score::new(at_least).unwrap_or(score) };
+    match act {
+        Act::Serve => Verdict::accepted(told(low)),
+        Act::Ask(next) => {
+            Verdict { next: Some(next), ..Verdict::rejected(told(cuts.served_from(score.value()))) }
         }
     }
 }

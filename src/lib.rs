@@ -14,6 +14,8 @@ pub mod statistics;
 
 pub mod scoring;
 
+pub mod stopping;
+
 pub mod policy;
 
 pub mod trace;
@@ -21,6 +23,10 @@ pub mod trace;
 pub mod decision;
 
 pub mod exchange;
+
+pub mod outcomes;
+
+pub mod calibration;
 
 pub mod clock;
 

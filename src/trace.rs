@@ -69,6 +69,23 @@ pub struct Verdict {
     pub is_accepted: bool,
     /// What decided it.
     pub why: Why,
+    /// The tier to ask next, where a calibrated rule skips some; else the next
+    /// larger one of the ladder.
+    pub next: Option<usize>,
+}
+
+impl Verdict {
+    /// Served.
+    #[must_use]
+    pub fn accepted(why: Why) -> Self {
+        Self { is_accepted: true, why, next: None }
+    }
+
+    /// The next larger tier is asked.
+    #[must_use]
+    pub fn rejected(why: Why) -> Self {
+        Self { is_accepted: false, why, next: None }
+    }
 }
 
 /// What decided a verdict.
@@ -251,6 +268,13 @@ impl Trace {
             | Outcome::Flowing { why: Why::Score { score, .. } } => Some(*score),
             _ => None,
         }
+    }
+
+    /// The tiers that have answered, a bit for each place in the policy.
+    #[must_use]
+    pub fn answered(&self) -> u32 {
+        let answered = self.attempts.iter().filter(|a| matches!(a.outcome, Outcome::Answered { .. }));
+        answered.fold(0, |bits, attempt| bits | 1u32.checked_shl(u32::try_from(attempt.tier).unwrap_or(32)).unwrap_or(0))
     }
 
     /// The answers so far that every gate let pass, smallest tier first.

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use prompt_cascade::answer::Answer;
 use prompt_cascade::clock::{Clock, ManualClock};
 use prompt_cascade::openai::Endpoint;
-use prompt_cascade::policy::{Policy, Tier};
+use prompt_cascade::policy::{Outside, Policy, Tier};
 use prompt_cascade::prompt::Prompt;
 use prompt_cascade::trace::{CacheUse, Failure};
 use prompt_cascade::upstream::{Cached, Delivery, Reply, Said, Upstream};
@@ -47,7 +47,7 @@ fn setup(cache: &str, fails_first: bool) -> Setup {
          - {{ name: a, model: m, upstream: u, cache: {cache}, accept: {{ gates: [not_empty] }} }}\n  \
          - {{ name: b, model: m, upstream: u, cache: {cache} }}\n"
     );
-    let policy = Policy::parse("p", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
+    let policy = Policy::parse("p", &source, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0;
     let (clock, asked) = (ManualClock::default(), Arc::new(AtomicUsize::new(0)));
     let inner = Counting { asked: asked.clone(), fails_first, clock: clock.clone() };
     Setup { cached: Cached::new(inner, &policy, clock.clone()).evicting_at_once(), policy, clock, asked }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prompt_cascade::answer::Answer;
 use prompt_cascade::decision::{Delivery, Step, judge, next_step};
 use prompt_cascade::openai::Endpoint;
-use prompt_cascade::policy::Policy;
+use prompt_cascade::policy::{Outside, Policy};
 use prompt_cascade::price::Cost;
 use prompt_cascade::prompt::Prompt;
 use prompt_cascade::scoring::{Grade, Score};
@@ -29,7 +29,7 @@ routes:
 "#;
 
 fn policy() -> Policy {
-    Policy::parse("ladder.yaml", LADDER, &|_| None, false).expect("a fine policy").0
+    Policy::parse("ladder.yaml", LADDER, Outside::none()).expect("a fine policy").0
 }
 
 fn prompt(body: &str) -> Prompt {
@@ -43,7 +43,7 @@ fn attempt(tier: usize, outcome: Outcome) -> Attempt {
 fn answered(is_accepted: bool) -> Outcome {
     let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#;
     let answer = Arc::new(Answer::from_body(Endpoint::Chat, body.into()).expect("an answer"));
-    Outcome::Answered { answer, verdict: Verdict { is_accepted, why: Why::Unscored } }
+    Outcome::Answered { answer, verdict: Verdict { is_accepted, ..Verdict::rejected(Why::Unscored) } }
 }
 
 /// What the rule says, in words: `ask ada`, `serve 1`, `give up`.
@@ -101,7 +101,7 @@ fn how_a_streamed_answer_is_handed_over() {
         ("direct", &whole, "ask ada", "ask babbage"),
     ] {
         let source = format!("{LADDER}stream: {{ mode: {mode} }}\n");
-        let policy = Policy::parse("ladder.yaml", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
+        let policy = Policy::parse("ladder.yaml", &source, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0;
         assert_eq!(next(&policy, prompt, vec![]), first, "{mode}");
         let failed = attempt(0, Outcome::Failed(Failure::NotRecorded));
         assert_eq!(next(&policy, prompt, vec![failed]), after_a_failure, "{mode}");
@@ -145,7 +145,7 @@ fn a_tier_that_cannot_take_a_prompt_is_passed_over() {
     let able = LADDER
         .replace("model: a, upstream: u", "model: a, upstream: u, can: [tools], context_tokens: 50")
         .replace("model: d, upstream: u", "model: d, upstream: u, can: [tools, json_schema]");
-    let policy = Policy::parse("ladder.yaml", &able, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0;
+    let policy = Policy::parse("ladder.yaml", &able, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0;
     let schema =
         r#"{"model":"ladder","response_format":{"type":"json_schema","json_schema":{"schema":{}}},"messages":[]}"#;
     let picture = r#"{"model":"ladder","messages":[{"content":[{"type":"image_url","image_url":{"url":"x"}}]}]}"#;
@@ -164,7 +164,7 @@ fn a_tier_that_cannot_take_a_prompt_is_passed_over() {
 #[test]
 fn a_named_tier_may_be_a_ceiling_instead_of_a_pin() {
     let source = format!("{LADDER}named_tier: downshift\n");
-    let policy = Policy::parse("ladder.yaml", &source, &|_| None, false).expect("a fine policy").0;
+    let policy = Policy::parse("ladder.yaml", &source, Outside::none()).expect("a fine policy").0;
     for (model, wanted) in [("ada", &[0][..]), ("curie", &[0, 1, 2]), ("text-davinci-003", &[0, 1, 2, 3])] {
         let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
         assert_eq!(policy.ladder_for(&prompt(&body)).expect(model).tiers(), wanted, "{model}");
@@ -191,8 +191,8 @@ fn what_becomes_of_an_answer() {
         (0, true, Grade::Gated("complete"), true, Why::LastTier),
         (3, true, Grade::Unscored, true, Why::LastTier),
     ] {
-        let verdict = judge(&policy.tiers[tier].accept, is_last, || grade);
-        assert_eq!(verdict, Verdict { is_accepted, why }, "tier {tier}, {grade:?}");
+        let verdict = judge(&policy, &policy.tiers[tier], is_last, 0, || grade);
+        assert_eq!(verdict, Verdict { is_accepted, ..Verdict::rejected(why) }, "tier {tier}, {grade:?}");
     }
 }
 

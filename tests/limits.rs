@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use prompt_cascade::answer::Answer;
 use prompt_cascade::clock::{Clock, ManualClock};
 use prompt_cascade::openai::Endpoint;
-use prompt_cascade::policy::{Policy, Tier};
+use prompt_cascade::policy::{Outside, Policy, Tier};
 use prompt_cascade::prompt::Prompt;
 use prompt_cascade::trace::Failure;
 use prompt_cascade::upstream::{Delivery, Limited, Reply, Said, Upstream};
@@ -28,7 +28,7 @@ fn policy(limits: &str) -> Policy {
     let source = format!(
         "name: p\nupstreams: {{ u: {{ fixtures: embedded }} }}\ntiers:\n  - {{ name: a, model: m, upstream: u, limits: {limits} }}\n"
     );
-    Policy::parse("p", &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}")).0
+    Policy::parse("p", &source, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0
 }
 
 fn prompt() -> Prompt {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 
-use prompt_cascade::policy::{Policy, Problems};
+use prompt_cascade::policy::{Outside, Policy, Problems};
 
 fn variables(name: &str) -> Option<String> {
     match name {
@@ -14,7 +14,7 @@ fn variables(name: &str) -> Option<String> {
 }
 
 fn parse(source: &str) -> Result<(Policy, Problems), Problems> {
-    Policy::parse("policy.yaml", source, &variables, true)
+    Policy::parse("policy.yaml", source, Outside { variables: &variables, demands_variables: true, ..Outside::none() })
 }
 
 /// A sound policy with one thing put in place of another.
@@ -50,7 +50,7 @@ fn shipped_policies_are_fine_and_without_warnings() {
         }
         let source = fs::read_to_string(&path).expect("readable");
         let (policy, problems) =
-            Policy::parse(&path.display().to_string(), &source, &variables, true).unwrap_or_else(|p| panic!("{p}"));
+            Policy::parse(&path.display().to_string(), &source, Outside { variables: &variables, demands_variables: true, ..Outside::none() }).unwrap_or_else(|p| panic!("{p}"));
         assert_eq!(problems.warnings_and_errors(), (0, 0), "{problems}");
         assert!(source.starts_with("# yaml-language-server: $schema=policy.schema.json\n"), "{}", path.display());
         assert!(!policy.tests.is_empty(), "{} has no tests", path.display());
@@ -63,8 +63,8 @@ fn shipped_policies_are_fine_and_without_warnings() {
 fn a_policy_written_out_with_its_defaults_is_the_same_policy() {
     for path in ["policies/classic.yaml", "policies/modern.yaml", "policies/local-first.yaml", "policies/demo.yaml"] {
         let source = fs::read_to_string(path).expect("readable");
-        let (policy, _) = Policy::parse(path, &source, &|_| None, false).unwrap_or_else(|p| panic!("{p}"));
-        let (again, _) = Policy::parse("effective", &policy.effective, &|_| None, false)
+        let (policy, _) = Policy::parse(path, &source, Outside::none()).unwrap_or_else(|p| panic!("{p}"));
+        let (again, _) = Policy::parse("effective", &policy.effective, Outside::none())
             .unwrap_or_else(|p| panic!("{p}\n{}", policy.effective));
         assert_eq!(again.effective, policy.effective);
         assert_eq!(again.digest, policy.digest);
@@ -191,7 +191,7 @@ fn what_can_be_used_but_is_odd_is_a_warning() {
 #[test]
 fn a_command_that_asks_nobody_needs_no_variables() {
     let source = with("${OPENAI_API_KEY}", "${NOT_SET_ANYWHERE}");
-    assert!(Policy::parse("policy.yaml", &source, &|_| None, false).is_ok());
+    assert!(Policy::parse("policy.yaml", &source, Outside::none()).is_ok());
     let problems = parse(&source).expect_err("not set").to_string();
     assert!(problems.contains("the environment variable NOT_SET_ANYWHERE is not set"), "{problems}");
 }

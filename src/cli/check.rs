@@ -70,10 +70,8 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
         "finish_reason": test.finish_reason}]});
     let answer = Answer::from_body(Endpoint::Chat, Bytes::from(body.to_string())).ok()?;
     let prompt = Prompt::parse(Endpoint::Chat, Bytes::from_static(br#"{"model":"","messages":[]}"#)).ok()?;
-    let verdict = judge(&tier.accept, false, || match &tier.accept {
-        Accept::Checked(check) => {
-            grade(&check.gates, &check.scorers, &Evidence { prompt: &prompt, answer: &answer, smaller: &[] })
-        }
+    let verdict = judge(policy, tier, false, 0, || match &tier.accept {
+        Accept::Checked(check) => grade(&check.gates, &check.scorers, &Evidence::of(&prompt, &answer)),
         Accept::Always => Grade::Unscored,
     });
     // A test's answer has no logprobs and nothing to agree with: its gates decide.

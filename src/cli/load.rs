@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 
-use crate::policy::Policy;
+use crate::policy::{Outside, Policy};
 
 /// The embedded demo policy.
 pub(super) const DEMO: (&str, &str) = ("policies/demo.yaml", include_str!("../../policies/demo.yaml"));
@@ -25,7 +25,14 @@ pub(super) fn policy(path: Option<&Path>, demands_variables: bool) -> anyhow::Re
         None => (DEMO.0.to_owned(), DEMO.1.to_owned()),
     };
     let colour = std::io::stderr().is_terminal();
-    match Policy::parse(&name, &source, &|name| std::env::var(name).ok(), demands_variables) {
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
+    let outside = Outside {
+        variables: &|name| std::env::var(name).ok(),
+        demands_variables,
+        keeps_variables: false,
+        files: &|path| std::fs::read_to_string(folder.join(path)).map_err(|e| e.to_string()),
+    };
+    match Policy::parse(&name, &source, outside) {
         Ok((policy, warnings)) => {
             if warnings.warnings_and_errors().0 > 0 {
                 eprintln!("{}\n", warnings.render(colour));

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::containers::At;
 use super::problem::did_you_mean;
+use super::scorers::Scorers;
 use super::shape::{Reader, Shape, shape, words};
 use super::units::Share;
 use super::yaml::{Data, Node};
-use crate::scoring::{Gate, Length, Pattern, Pool, Scorer};
+use crate::scoring::{Gate, Length, Pattern};
 
 shape! {
     /// When an answer is good enough: every gate passes and the score reaches
@@ -143,84 +144,6 @@ impl Shape for Gate {
             }
             Self::JsonAlways => Node::map(vec![("json", Node::plain("always"))]),
             _ => Node::plain(self.name()),
-        }
-    }
-}
-
-shape! {
-    /// How token logprobs become one number.
-    pub struct QuantileFile {
-        /// The share of tokens that lie below.
-        quantile: Share,
-    }
-}
-
-impl Shape for Scorer {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let (name, value) = one_key(node, reader, &["confidence", "agreement"])?;
-        match (name.as_str(), value) {
-            ("confidence", None) => Some(Self::Confidence(Pool::Quantile(0.1))),
-            ("confidence", Some(value)) if matches!(value.data, Data::Map(_)) => {
-                Some(Self::Confidence(Pool::Quantile(QuantileFile::read(value, reader)?.quantile.0)))
-            }
-            ("confidence", Some(value)) => match one_key(value, reader, &["min", "mean"])?.0.as_str() {
-                "min" => Some(Self::Confidence(Pool::Min)),
-                _ => Some(Self::Confidence(Pool::Mean)),
-            },
-            ("agreement", None) => Some(Self::Agreement),
-            (_, Some(value)) => {
-                reader.refuse(&value.span, format!("`{name}` takes no value"), format!("write `{name}` alone"))
-            }
-            _ => None,
-        }
-    }
-    fn stand_in() -> Option<Self> {
-        Some(Self::Agreement)
-    }
-    fn schema() -> Value {
-        json!({"oneOf": [
-            {"enum": ["confidence", "agreement"]},
-            {"type": "object", "properties": {"confidence": {"oneOf": [{"enum": ["min", "mean"]}, QuantileFile::schema()]}},
-             "required": ["confidence"], "additionalProperties": false},
-        ]})
-    }
-    fn node(&self) -> Node {
-        match self {
-            Self::Agreement => Node::plain("agreement"),
-            Self::Confidence(pool) => Node::map(vec![(
-                "confidence",
-                match pool {
-                    Pool::Quantile(share) => QuantileFile { quantile: Share(*share) }.node(),
-                    Pool::Min => Node::plain("min"),
-                    Pool::Mean => Node::plain("mean"),
-                },
-            )]),
-        }
-    }
-}
-
-/// One scorer or a list of them.
-#[derive(Clone, Debug)]
-pub struct Scorers(pub Vec<Scorer>);
-
-impl Shape for Scorers {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        if matches!(node.data, Data::Seq(_)) {
-            Vec::read(node, reader).map(Self)
-        } else {
-            Some(Self(vec![Scorer::read(node, reader)?]))
-        }
-    }
-    fn stand_in() -> Option<Self> {
-        Some(Self(vec![Scorer::Agreement]))
-    }
-    fn schema() -> Value {
-        json!({"oneOf": [Scorer::schema(), Vec::<Scorer>::schema()]})
-    }
-    fn node(&self) -> Node {
-        match self.0.as_slice() {
-            [one] => one.node(),
-            _ => self.0.node(),
         }
     }
 }

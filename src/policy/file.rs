@@ -7,7 +7,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::acceptance::AcceptFile;
+use regex::Regex;
+
 use super::containers::{At, Named};
+use super::scorers::CalibrationFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::ByteSize;
@@ -38,6 +41,13 @@ shape! {
         conversations: Option<ConversationsFile>,
         /// What naming a tier as `model` means.
         named_tier: NamedTier = NamedTier::Pin,
+        /// A regular expression that finds the final answer in an answer's text, its
+        /// first group if it has one; for comparing answers. Left out: a letter, a
+        /// number, JSON, or the words.
+        answer_pattern: Option<Regex>,
+        /// The file of a calibration that decides instead of `score` and `at_least`:
+        /// serve, or which larger tier next, and where to start.
+        optimal_stopping: Option<At<CalibrationFile>>,
         /// Answers and what must become of them; `cascade check` tries them.
         tests: Vec<At<TestFile>> = Vec::new(),
     }

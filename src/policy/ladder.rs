@@ -97,6 +97,16 @@ impl Policy {
         self.ladder_for(prompt).unwrap_or_else(|_| self.ladder_of_known(prompt))
     }
 
+    /// The part of a ladder from where a calibrated rule starts this prompt; all
+    /// of it where there is none.
+    #[must_use]
+    pub fn started(&self, ladder: &Ladder, prompt: &Prompt) -> Ladder {
+        match &self.stopping {
+            Some(stopping) if ladder.tiers().len() > 1 => ladder.from(stopping.start(prompt)),
+            _ => ladder.clone(),
+        }
+    }
+
     fn ladder_of_known(&self, prompt: &Prompt) -> Ladder {
         let route = self.routes.iter().position(|route| route.matches(prompt));
         self.fitted(route.map_or(&self.ladders.whole, |at| &self.ladders.of_route[at]), prompt)

@@ -13,22 +13,27 @@ mod problem;
 mod reference;
 mod resolve;
 mod routing;
+mod scorers;
 mod shape;
 mod text;
 mod units;
 mod yaml;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
+
+use regex::Regex;
 
 use crate::price::Price;
 use crate::scoring::{Gate, Score, Scorer};
+use crate::stopping::Stopping;
 
 pub use acceptance::Unscored;
 pub use file::{Capability, Expect, NamedTier};
 pub use ladder::{Ladder, UnknownModel};
 pub use problem::{Problem, Problems, did_you_mean};
-pub use shape::Variables;
+pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
 
 use shape::Shape;
@@ -54,6 +59,10 @@ pub struct Policy {
     pub conversation_stay: Option<Duration>,
     /// How often a waiting client gets a comment.
     pub keep_alive: Duration,
+    /// Where an answer's text has its final answer.
+    pub answer_pattern: Option<Regex>,
+    /// The calibrated rule that decides instead of thresholds.
+    pub stopping: Option<Arc<Stopping>>,
     /// Answers and what must become of them.
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.
@@ -131,6 +140,12 @@ impl Tier {
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
+    }
+
+    /// Whether its scores are calibrated, so that they are chances.
+    #[must_use]
+    pub fn is_calibrated(&self) -> bool {
+        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().all(|s| matches!(s, Scorer::Learned(_))))
     }
 }
 
@@ -226,19 +241,13 @@ pub struct PolicyTest {
 }
 
 impl Policy {
-    /// Reads a policy. `path` is only named in problems. `variables` fills
-    /// `${VAR}`; where they are not demanded, by commands that ask nobody, one
-    /// that is not set stays as written. Warnings come beside the policy.
+    /// Reads a policy. `path` is only named in problems. Warnings come beside
+    /// the policy.
     ///
     /// # Errors
     /// All that is wrong with it, at once.
-    pub fn parse(
-        path: &str,
-        source: &str,
-        variables: Variables<'_>,
-        demands_variables: bool,
-    ) -> Result<(Self, Problems), Problems> {
-        let mut reader = shape::Reader::new(variables, demands_variables);
+    pub fn parse(path: &str, source: &str, outside: Outside<'_>) -> Result<(Self, Problems), Problems> {
+        let mut reader = shape::Reader::new(outside);
         let read = match yaml::parse(source) {
             Ok(tree) => file::PolicyFile::read(&tree, &mut reader),
             Err(problem) => {
@@ -246,7 +255,7 @@ impl Policy {
                 None
             }
         };
-        let policy = read.and_then(|file| resolve::resolve(&file, &mut reader.problems));
+        let policy = read.and_then(|file| resolve::resolve(&file, &reader.texts, &mut reader.problems));
         let problems = Problems::new(path, source, reader.problems);
         match policy {
             Some(policy) if problems.warnings_and_errors().1 == 0 => Ok((policy, problems)),

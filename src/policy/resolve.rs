@@ -5,19 +5,19 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{CacheFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, TierFile, UpstreamFile};
+use super::file::{CacheFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, UpstreamFile};
 use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
     Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, Tier, Timeouts, Unscored,
-    UpstreamKind, UpstreamPlace, ladder, routing, yaml,
+    UpstreamKind, UpstreamPlace, ladder, routing, scorers, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
 
 /// Notes what is wrong; none where too much is missing to go on.
-pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<Policy> {
+pub(super) fn resolve(file: &PolicyFile, texts: &[String], problems: &mut Vec<Problem>) -> Option<Policy> {
     if file.tiers.value.is_empty() {
         if !file.tiers.at.is_empty() {
             problems.push(
@@ -35,7 +35,11 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
     let passthrough = file.passthrough.as_ref().map(|p| passthrough(p, file, problems));
     let tests: Vec<_> = file.tests.iter().map(|t| test(&t.value, file, problems)).collect();
     let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
+    let stopping = file.optimal_stopping.as_ref().filter(|given| scorers::fits(given, file, problems));
     let effective = yaml::print(&file.node());
+    let mut digest = blake3::Hasher::new();
+    digest.update(effective.as_bytes());
+    texts.iter().for_each(|text| _ = digest.update(text.as_bytes()));
     Some(Policy {
         name: file.name.0.clone(),
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,
@@ -51,7 +55,9 @@ pub(super) fn resolve(file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<
         keep_alive: file.stream.keep_alive,
         conversation_stay: file.conversations.as_ref().map(|c| c.stay),
         tests: tests.into_iter().collect::<Option<_>>()?,
-        digest: blake3::hash(effective.as_bytes()).to_hex()[..12].to_owned(),
+        answer_pattern: file.answer_pattern.clone(),
+        stopping: stopping.and_then(|given| given.value.read.clone()),
+        digest: digest.finalize().to_hex()[..12].to_owned(),
         effective,
     })
 }
@@ -132,7 +138,8 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             problems.push(Problem::new(accept.at.clone(), what).help("remove `accept`, or add a larger tier after it"));
             None
         }
-        (Some(accept), false) => check(accept, tier, index == 0, &larger(file, index), problems),
+        (accept, false) if file.optimal_stopping.is_some() => calibrated(file, index, accept.as_ref(), problems),
+        (Some(accept), false) => check(accept, file, index, problems),
         (None, false) => {
             unreachable(&tier.name.at, name, &larger(file, index), "it has no `accept`", problems);
             None
@@ -186,16 +193,37 @@ fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems:
     );
 }
 
-fn check(
-    accept: &At<AcceptFile>,
-    tier: &TierFile,
-    is_smallest: bool,
-    larger: &str,
+/// The check of a tier where a calibration decides: its gates, and the learned
+/// score.
+fn calibrated(
+    policy: &PolicyFile,
+    index: usize,
+    accept: Option<&At<AcceptFile>>,
     problems: &mut Vec<Problem>,
 ) -> Option<Accept> {
-    let file = &accept.value;
-    let scorers = file.score.as_ref().map_or(&[][..], |s| &s.0);
-    match (&file.at_least, scorers) {
+    let file = accept.map_or_else(AcceptFile::stand_in, |accept| Some(accept.value.clone()))?;
+    if let Some(accept) = accept.filter(|a| a.value.score.is_some() || a.value.at_least.is_some()) {
+        problems.push(
+            Problem::new(accept.at.clone(), "a score or a threshold beside `optimal_stopping`, which decides instead")
+                .help("keep only `gates` here, or remove `optimal_stopping`"),
+        );
+    }
+    let stopping = policy.optimal_stopping.as_ref()?.value.read.as_ref()?;
+    let is_known = index + 1 < stopping.tiers.len();
+    Some(Accept::Checked(Check {
+        gates: file.gates,
+        scorers: if is_known { vec![scorers::learned(stopping, index)] } else { Vec::new() },
+        at_least: Score::new(0.0)?,
+        unscored: file.unscored,
+    }))
+}
+
+fn check(accept: &At<AcceptFile>, policy: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<Accept> {
+    let (file, tier, larger) = (&accept.value, &policy.tiers.value[index], &larger(policy, index));
+    let written = file.score.as_ref().map_or(&[][..], |s| &s.0);
+    let scorers: Vec<_> = written.iter().map(|s| scorers::scorer(s, index, policy, problems)).collect();
+    let scorers: Vec<Scorer> = scorers.into_iter().collect::<Option<_>>()?;
+    match (&file.at_least, written) {
         (None, [_, ..]) => {
             problems.push(
                 Problem::new(accept.at.clone(), "a score without a threshold")
@@ -219,14 +247,14 @@ fn check(
         }
     }
     let by_agreement_alone = scorers.iter().all(|s| *s == Scorer::Agreement) && !scorers.is_empty();
-    if is_smallest && by_agreement_alone && file.unscored == Unscored::Escalate {
+    if index == 0 && by_agreement_alone && file.unscored == Unscored::Escalate {
         let what = format!("`{}` is the smallest tier: there is nothing it could agree with", tier.name.value.0);
         let help = "it would be asked every time and never served; use another score, or `unscored: accept`";
         problems.push(Problem::new(accept.at.clone(), what).help(help).warning());
     }
     Some(Accept::Checked(Check {
         gates: file.gates.clone(),
-        scorers: scorers.to_vec(),
+        scorers,
         at_least: Score::new(file.at_least.as_ref().map_or(0.0, |s| s.value.0))?,
         unscored: file.unscored,
     }))

@@ -35,21 +35,61 @@ pub trait Shape: Sized {
 /// Looks a variable of the environment up.
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// Reads a file that a policy names; says in words why it cannot.
+pub type Files<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+/// What a policy needs from outside.
+#[derive(Clone, Copy)]
+pub struct Outside<'a> {
+    /// Fills `${VAR}`.
+    pub variables: Variables<'a>,
+    /// Whether a variable that is not set is a problem. Commands that ask nobody
+    /// do not mind; it stays as written.
+    pub demands_variables: bool,
+    /// Whether even those that are set stay as written, for writing the policy
+    /// again.
+    pub keeps_variables: bool,
+    /// Reads files by their path from the policy.
+    pub files: Files<'a>,
+}
+
+impl Outside<'_> {
+    /// Nothing: no variable is set, none is demanded, no file can be read.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            variables: &|_| None,
+            demands_variables: false,
+            keeps_variables: false,
+            files: &|_| Err("no file can be read here".to_owned()),
+        }
+    }
+}
+
 /// Gathers problems while shapes are read.
 pub struct Reader<'a> {
     /// What is wrong so far.
     pub problems: Vec<Problem>,
-    variables: Variables<'a>,
-    /// Whether a variable that is not set is a problem.
-    demands_variables: bool,
+    outside: Outside<'a>,
+    /// The texts of all files read, which count for the policy's digest.
+    pub texts: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    /// `variables` fills `${VAR}`. Where they are not demanded, one that is not
-    /// set and has no default stays as written.
+    /// Nothing read yet.
     #[must_use]
-    pub fn new(variables: Variables<'a>, demands_variables: bool) -> Self {
-        Self { problems: Vec::new(), variables, demands_variables }
+    pub fn new(outside: Outside<'a>) -> Self {
+        Self { problems: Vec::new(), outside, texts: Vec::new() }
+    }
+
+    /// The text of a file that the policy names.
+    ///
+    /// # Errors
+    /// In words, where it cannot be read.
+    pub fn file(&mut self, path: &str) -> Result<String, String> {
+        let text = (self.outside.files)(path)?;
+        self.texts.push(text.clone());
+        Ok(text)
     }
 
     /// Notes a problem; returns none so that callers can end with it.
@@ -86,8 +126,13 @@ impl<'a> Reader<'a> {
             };
             let inside = &rest[start + 2..end];
             let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
-            let set = (self.variables)(name).filter(|v| !v.is_empty()).or(default.map(str::to_owned));
-            let as_written = || (!self.demands_variables).then(|| rest[start..=end].to_owned());
+            let written = || rest[start..=end].to_owned();
+            let set = match (self.outside.variables)(name).filter(|v| !v.is_empty()) {
+                _ if self.outside.keeps_variables => Some(written()),
+                Some(value) => Some(value),
+                None => default.map(str::to_owned),
+            };
+            let as_written = || (!self.outside.demands_variables).then(written);
             let Some(value) = set.or_else(as_written) else {
                 return self.refuse(
                     at,

@@ -3,8 +3,10 @@
 //! Invariant: the body stays as the client sent it; [`Prompt::body_for`]
 //! splices in the few bytes that must differ upstream.
 
+mod asked;
 mod onward;
 
+pub use asked::{Asked, numbers};
 pub use onward::{MAX_LIST, TooMany};
 
 use std::borrow::Cow;
@@ -62,6 +64,7 @@ pub struct Prompt {
     contract: OnceLock<Contract>,
     cache_key: OnceLock<[u8; 32]>,
     content_key: OnceLock<[u8; 32]>,
+    asked: OnceLock<Asked>,
 }
 
 /// Why a body is no prompt.
@@ -118,6 +121,7 @@ impl Prompt {
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),
             content_key: OnceLock::new(),
+            asked: OnceLock::new(),
             fields,
             body,
         })
@@ -179,6 +183,11 @@ impl Prompt {
     #[must_use]
     pub fn turn(&self) -> Turn {
         Turn::read(self.content(), self.raw("instructions"), self.session.as_deref())
+    }
+
+    /// The question, without the examples before it.
+    pub fn asked(&self) -> &Asked {
+        self.asked.get_or_init(|| Asked::read(self))
     }
 
     /// Whether the request holds pictures or sound.

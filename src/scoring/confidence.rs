@@ -5,6 +5,7 @@
 //! token-level uncertainty and beyond", section 3).
 
 use super::Score;
+use crate::statistics::{mean, quantile};
 
 /// How many token logprobs become one.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,36 +23,14 @@ impl Pool {
     /// not a number counts as the least likely.
     #[must_use]
     pub fn score(&self, logprobs: &[f64]) -> Option<Score> {
-        if logprobs.is_empty() {
-            return None;
-        }
         let pooled = match self {
-            Self::Quantile(share) => quantile(logprobs, *share),
-            Self::Min => quantile(logprobs, 0.0),
-            #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-            Self::Mean => logprobs.iter().sum::<f64>() / logprobs.len() as f64,
+            Self::Quantile(share) => quantile(&mut logprobs.to_vec(), *share)?,
+            Self::Min => quantile(&mut logprobs.to_vec(), 0.0)?,
+            Self::Mean => mean(logprobs)?,
         };
         // `min` would make 1 of a value that is not a number.
         Score::new(if pooled > 0.0 { 1.0 } else { pooled.exp() }).or(Score::new(0.0))
     }
-}
-
-/// The quantile by linear interpolation between order statistics (Hyndman &
-/// Fan 1996, type 7). `values` must not be empty.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut values: Vec<f64> = values.iter().map(|v| if v.is_nan() { f64::NEG_INFINITY } else { *v }).collect();
-    #[expect(clippy::cast_precision_loss, reason = "a count of tokens")]
-    let rank = share * (values.len() - 1) as f64;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
-    let below = rank.floor() as usize;
-    let (_, low, above) = values.select_nth_unstable_by(below, f64::total_cmp);
-    let low = *low;
-    let part = rank - rank.floor();
-    if part == 0.0 || !low.is_finite() {
-        return low;
-    }
-    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
-    low + part * (high - low)
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn call_fits(contract: &Contract, call: &ToolCall) -> bool {
 
 /// Whether a text opens by declining. Only the opening counts: a long answer
 /// may well hold the words further on.
-fn is_refusal(text: &str) -> bool {
+pub(super) fn is_refusal(text: &str) -> bool {
     const OPENING_CHARS: usize = 200;
     static DECLINES: LazyLock<Option<Regex>> = LazyLock::new(|| {
         Regex::new(

@@ -5,17 +5,27 @@
 
 mod agreement;
 mod confidence;
+pub mod features;
 mod gates;
+mod judges;
+pub mod learned;
 mod schema;
 
+use std::cell::OnceCell;
 use std::fmt;
+use std::sync::Arc;
+
+use regex::Regex;
 
 use crate::answer::Answer;
 use crate::prompt::Prompt;
 
-pub use agreement::normalised;
+pub use agreement::{Form, form};
 pub use confidence::Pool;
 pub use gates::{Gate, Length, Pattern};
+pub use judges::{Judge, Marked, asks_for_mark};
+
+use learned::Learned;
 
 /// Estimated probability, 0..=1, that an answer is good enough. As long as no
 /// calibration stands behind it, it is uncalibrated: an order, not a chance.
@@ -53,15 +63,57 @@ pub struct Evidence<'a> {
     pub answer: &'a Answer,
     /// What smaller tiers answered to the same prompt, smallest first.
     pub smaller: &'a [&'a Answer],
+    /// The smaller tiers that answered: a bit for each place in the policy.
+    pub after: u32,
+    /// Where an answer's text has its final answer, if the policy says.
+    pub answer_pattern: Option<&'a Regex>,
+}
+
+impl<'a> Evidence<'a> {
+    /// An answer with nothing before it.
+    #[must_use]
+    pub fn of(prompt: &'a Prompt, answer: &'a Answer) -> Self {
+        Self { prompt, answer, smaller: &[], after: 0, answer_pattern: None }
+    }
 }
 
 /// A way to score an answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Scorer {
     /// From the answer's token logprobs.
     Confidence(Pool),
     /// The share of the answers so far that say the same.
     Agreement,
+    /// What a judge said of it.
+    Marked(Marked),
+    /// Learned from labelled answers: one for each set of smaller tiers that may
+    /// have answered before.
+    Learned(Arc<[Learned]>),
+    /// Several as one, of those that have something to go by.
+    Combined(Combined, Vec<Self>),
+}
+
+/// How several scores become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Combined {
+    /// Their mean.
+    Mean,
+    /// The lowest.
+    Min,
+    /// The highest.
+    Max,
+}
+
+impl Combined {
+    /// The name in YAML and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Min => "min",
+            Self::Max => "max",
+        }
+    }
 }
 
 impl Scorer {
@@ -71,13 +123,21 @@ impl Scorer {
         match self {
             Self::Confidence(_) => "confidence",
             Self::Agreement => "agreement",
+            Self::Marked(marked) => marked.by.name(),
+            Self::Learned(_) => "learned",
+            Self::Combined(how, _) => how.name(),
         }
     }
 
     /// Whether the upstream must be asked for token logprobs.
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {
-        matches!(self, Self::Confidence(_))
+        match self {
+            Self::Confidence(_) => true,
+            Self::Agreement | Self::Marked(_) => false,
+            Self::Learned(each) => each.iter().any(Learned::needs_logprobs),
+            Self::Combined(_, of) => of.iter().any(Self::needs_logprobs),
+        }
     }
 
     /// The score, or none where there is nothing to go by. With several
@@ -90,6 +150,17 @@ impl Scorer {
                 each.reduce(|a, b| Some(if a? < b? { a? } else { b? }))?
             }
             Self::Agreement => agreement::score(evidence),
+            Self::Marked(marked) => evidence.answer.marks.get(marked.by.mark()).and_then(|mark| Score::new(*mark)),
+            Self::Learned(each) => each.get(evidence.after as usize & (each.len() - 1))?.score(evidence),
+            Self::Combined(how, of) => {
+                let scores: Vec<f64> = of.iter().filter_map(|s| s.score(evidence)).map(Score::value).collect();
+                let pooled = match how {
+                    Combined::Mean => crate::statistics::mean(&scores),
+                    Combined::Min => scores.into_iter().reduce(f64::min),
+                    Combined::Max => scores.into_iter().reduce(f64::max),
+                };
+                pooled.and_then(Score::new)
+            }
         }
     }
 }
@@ -111,7 +182,12 @@ pub fn grade(gates: &[Gate], scorers: &[Scorer], evidence: &Evidence<'_>) -> Gra
     if let Some(shut) = gates.iter().find(|gate| !gate.passes(evidence)) {
         return Grade::Gated(shut.name());
     }
-    let scored = scorers.iter().find_map(|s| Some(Grade::Scored(s.score(evidence)?, s.name())));
+    let free = OnceCell::new();
+    let counts = |scorer: &&Scorer| match scorer {
+        Scorer::Marked(marked) => marked.is_wanted(|| *free.get_or_init(|| judges::free_score(scorers, evidence))),
+        _ => true,
+    };
+    let scored = scorers.iter().filter(counts).find_map(|s| Some(Grade::Scored(s.score(evidence)?, s.name())));
     scored.unwrap_or(Grade::Unscored)
 }
 
@@ -127,7 +203,7 @@ pub fn grade_prefix(gates: &[Gate], scorers: &[Scorer], evidence: &Evidence<'_>)
         return None;
     }
     // Only confidence means the same on a beginning.
-    let scorer = scorers.first().filter(|s| s.needs_logprobs())?;
+    let scorer = scorers.first().filter(|s| matches!(s, Scorer::Confidence(_)))?;
     Some(Grade::Scored(scorer.score(evidence)?, scorer.name()))
 }
 

@@ -58,6 +58,17 @@ impl Isotonic {
         self.y[low] + part * (self.y[above] - self.y[low])
     }
 
+    /// The least signal at which a chance is reached; the last one where it never is.
+    #[must_use]
+    pub fn signal_of(&self, chance: f64) -> f64 {
+        let above = self.y.partition_point(|y| *y < chance);
+        let (Some(low), Some(high)) = (above.checked_sub(1), self.y.get(above)) else {
+            return self.x[above.min(self.x.len() - 1)];
+        };
+        let part = (chance - self.y[low]) / (high - self.y[low]);
+        self.x[low] + part * (self.x[above] - self.x[low])
+    }
+
     /// Whether what was read can be used: as many chances as signals, at least
     /// one, in order.
     #[must_use]
@@ -112,6 +123,7 @@ mod tests {
         assert!((fit.at(-5.0) - 0.4).abs() < 1e-12);
         assert!((fit.at(2.5) - 0.675).abs() < 1e-12);
         assert!((fit.at(9.0) - 0.8).abs() < 1e-12);
+        assert!((fit.signal_of(0.675) - 2.5).abs() < 1e-12);
         assert!(fit.is_sound());
         assert_eq!(Isotonic::fit(&[]), None);
     }

@@ -1,0 +1,367 @@
+//! Optimal stopping: after each answer, serve it, or which larger tier next;
+//! and where to start. Read from the file that `cascade calibrate` writes.
+//!
+//! Invariant: a lookup, no rule of its own. Tiers may be skipped; what it says
+//! is only ever to serve what was answered or to ask a larger tier.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::prompt::Prompt;
+use crate::scoring::Score;
+use crate::scoring::features::{hashed_grams, of_prompt};
+use crate::scoring::learned::Learned;
+use crate::statistics::sigmoid;
+
+/// The most tiers that are calibrated: states double with each.
+pub const MAX_TIERS: usize = 6;
+
+/// The file `cascade calibrate` writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stopping {
+    /// The program that wrote it.
+    pub made_by: String,
+    /// The tiers it was made for, smallest first.
+    pub tiers: Vec<TierModel>,
+    /// What was promised, and on what grounds.
+    pub certificate: Certificate,
+    /// How a tier's answers are scored, by which smaller ones were asked; in
+    /// order of [`state`].
+    pub states: Vec<StateScore>,
+    /// How prompts are told apart before anything is asked; none: they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<Easiness>,
+    /// From the safest to the cheapest.
+    pub points: Vec<Point>,
+    /// Which of `points` is in force.
+    pub in_force: usize,
+}
+
+/// A tier that a calibration is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TierModel {
+    /// Its name.
+    pub name: String,
+    /// Its model: another one would need another calibration.
+    pub model: String,
+}
+
+/// How answers in one state are scored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateScore {
+    /// The tier that answered.
+    pub tier: String,
+    /// The smaller ones that answered before it.
+    pub after: Vec<String>,
+    /// The score.
+    pub score: Learned,
+}
+
+/// How easy a prompt is, from its words: an order, learned from all tiers' labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Easiness {
+    /// The log odds where nothing is known.
+    pub level: f64,
+    /// One per feature of a prompt: mean, spread and weight.
+    pub dense: Vec<[f64; 3]>,
+    /// Places of hashed words that count, and by how much.
+    pub words: Vec<(u32, f32)>,
+}
+
+impl Easiness {
+    /// How easy a prompt is, 0..=1.
+    #[must_use]
+    pub fn of(&self, prompt: &Prompt) -> f64 {
+        self.at(&of_prompt(prompt), &hashed_grams(prompt))
+    }
+
+    /// How easy a prompt of these features is, 0..=1.
+    #[must_use]
+    pub fn at(&self, dense: &[f64], grams: &[(u32, f32)]) -> f64 {
+        let dense = dense.iter().zip(&self.dense).map(|(value, [mean, spread, weight])| {
+            if value.is_nan() { 0.0 } else { weight * ((value - mean) / spread).clamp(-4.0, 4.0) }
+        });
+        let words = grams.iter().filter_map(|(place, value)| {
+            let at = self.words.binary_search_by_key(place, |(place, _)| *place).ok()?;
+            Some(f64::from(self.words[at].1) * f64::from(*value))
+        });
+        sigmoid(self.level + dense.sum::<f64>() + words.sum::<f64>())
+    }
+}
+
+/// What to do at one price of money.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Point {
+    /// What a dollar must buy in quality; infinite is not written: 0 is safest.
+    pub lambda: f64,
+    /// Mean dollars of a prompt on the rows it was fitted to.
+    pub cost: f64,
+    /// Mean label there.
+    pub quality: f64,
+    /// Where to start, by easiness.
+    pub start: Cuts,
+    /// What to do in each state, by score; in order of [`state`].
+    pub act: Vec<StateActs>,
+}
+
+/// What to do in one state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateActs {
+    /// Where a gate said no: the tier to ask.
+    pub gated: usize,
+    /// By score.
+    pub scored: Cuts,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Serve the answer.
+    Serve,
+    /// Ask this tier, by place.
+    Ask(usize),
+}
+
+/// What to do by where a number lies: each act holds below its bound and from
+/// the bound before on; the last has none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cuts(pub Vec<(f64, Act)>);
+
+impl Cuts {
+    /// The same act everywhere.
+    #[must_use]
+    pub fn always(act: Act) -> Self {
+        Self(vec![(f64::MAX, act)])
+    }
+
+    /// The act at a number.
+    #[must_use]
+    pub fn at(&self, number: f64) -> Act {
+        let found = self.0.iter().find(|(bound, _)| number < *bound).or(self.0.last());
+        found.map_or(Act::Serve, |(_, act)| *act)
+    }
+
+    /// The act at a number and the bounds between which it holds.
+    #[must_use]
+    pub fn around(&self, number: f64) -> (Act, f64, f64) {
+        let at = self.0.iter().position(|(bound, _)| number < *bound).unwrap_or(self.0.len().saturating_sub(1));
+        let low = at.checked_sub(1).map_or(0.0, |before| self.0[before].0);
+        let (high, act) = self.0.get(at).copied().unwrap_or((1.0, Act::Serve));
+        (act, low, high.min(1.0))
+    }
+
+    /// The least score at or above `number` from which an answer is served; 1
+    /// where there is none.
+    #[must_use]
+    pub fn served_from(&self, number: f64) -> f64 {
+        let mut low = 0.0;
+        for (bound, act) in &self.0 {
+            if *act == Act::Serve && *bound > number {
+                return f64::min(low, 1.0);
+            }
+            low = *bound;
+        }
+        1.0
+    }
+
+    fn is_sound(&self, allows: impl Fn(Act) -> bool) -> bool {
+        !self.0.is_empty()
+            && self.0.windows(2).all(|w| w[0].0 < w[1].0)
+            && self.0.iter().all(|(bound, act)| !bound.is_nan() && allows(*act))
+    }
+}
+
+/// What a calibration promises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// True where nothing could be promised and the largest tier always answers.
+    pub uncertified: bool,
+    /// What is promised, in words.
+    pub promise: String,
+    /// The bound on the loss, or on dollars.
+    pub bound: f64,
+    /// The chance that the promise does not hold.
+    pub delta: f64,
+    /// Labelled rows it was tested on; others than those it was fitted to.
+    pub rows: usize,
+    /// Rows it was fitted to.
+    pub fitted_rows: usize,
+    /// The test.
+    pub method: Method,
+    /// Its p-value for the point in force; 1 where nothing passed.
+    pub p_value: f64,
+    /// Where the labels come from.
+    pub labels: String,
+    /// A hash of the rows.
+    pub data: String,
+    /// The seed of the split.
+    pub seed: u64,
+}
+
+/// How a promise was tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The exact binomial test of losses of 0 and 1.
+    ClopperPearson,
+    /// By the mean of losses in 0..=1.
+    HoeffdingBentkus,
+    /// By betting on signed losses.
+    Betting,
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClopperPearson => "Clopper-Pearson",
+            Self::HoeffdingBentkus => "Hoeffding-Bentkus",
+            Self::Betting => "betting",
+        })
+    }
+}
+
+/// The place of a state: `tier` has answered, after the tiers in `after`, a bit
+/// for each.
+#[must_use]
+pub fn state(tier: usize, after: u32) -> usize {
+    let smaller = (1usize << tier) - 1;
+    smaller + (after as usize & smaller)
+}
+
+/// How many states a ladder has: none for its last tier, which is served.
+#[must_use]
+pub fn states(tiers: usize) -> usize {
+    (1 << (tiers - 1)) - 1
+}
+
+/// All states in order: the tier, and the smaller ones before it.
+pub fn all_states(tiers: usize) -> impl Iterator<Item = (usize, u32)> {
+    (0..tiers.saturating_sub(1)).flat_map(|tier| (0..1u32 << tier).map(move |after| (tier, after)))
+}
+
+impl Stopping {
+    /// Reads a file and checks that it can be used.
+    ///
+    /// # Errors
+    /// In words, where it is no such file.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let read: Self = serde_json::from_str(text).map_err(|e| format!("not a calibration: {e}"))?;
+        let (tiers, all) = (read.tiers.len(), states(read.tiers.len().clamp(1, MAX_TIERS)));
+        let larger = |tier: usize, act: Act| matches!(act, Act::Ask(next) if next > tier && next < tiers);
+        let point_is_sound = |point: &Point| {
+            point.start.is_sound(|act| matches!(act, Act::Ask(first) if first < tiers))
+                && point.act.len() == all
+                && all_states(tiers).zip(&point.act).all(|((tier, _), acts)| {
+                    larger(tier, Act::Ask(acts.gated))
+                        && acts.scored.is_sound(|act| act == Act::Serve || larger(tier, act))
+                })
+        };
+        let fault = if !(1..=MAX_TIERS).contains(&tiers) {
+            "it has no tiers, or more than six"
+        } else if read.states.len() != all || !read.states.iter().all(|s| s.score.is_sound()) {
+            "its scores are not one for each state, or hold what is no number"
+        } else if read.in_force >= read.points.len() {
+            "the point in force is not among its points"
+        } else if !read.points.iter().all(point_is_sound) {
+            "a point does not say what to do in each state"
+        } else {
+            return Ok(read);
+        };
+        Err(format!("not a calibration: {fault}"))
+    }
+
+    /// The point in force.
+    #[must_use]
+    pub fn point(&self) -> &Point {
+        &self.points[self.in_force]
+    }
+
+    /// The tier to ask first.
+    #[must_use]
+    pub fn start(&self, prompt: &Prompt) -> usize {
+        let start = &self.point().start;
+        let easiness = match &self.prompts {
+            Some(easiness) if start.0.len() > 1 => easiness.of(prompt),
+            _ => 0.5,
+        };
+        match start.at(easiness) {
+            Act::Ask(tier) => tier,
+            Act::Serve => 0,
+        }
+    }
+
+    /// What to do with a tier's answer that no gate refused.
+    #[must_use]
+    pub fn act(&self, tier: usize, after: u32, score: Score) -> Act {
+        self.cuts(tier, after).at(score.value())
+    }
+
+    /// What to do in a state, by score.
+    #[must_use]
+    pub fn cuts(&self, tier: usize, after: u32) -> &Cuts {
+        &self.point().act[state(tier, after)].scored
+    }
+
+    /// The tier to ask where a gate refused the answer.
+    #[must_use]
+    pub fn after_gate(&self, tier: usize, after: u32) -> usize {
+        self.point().act[state(tier, after)].gated
+    }
+
+    /// The score of a tier's answers in a state.
+    #[must_use]
+    pub fn score(&self, tier: usize, after: u32) -> &Learned {
+        &self.states[state(tier, after)].score
+    }
+
+    /// Whether the start depends on the prompt, at the point in force.
+    #[must_use]
+    pub fn reads_prompts(&self) -> bool {
+        self.prompts.is_some() && self.point().start.0.len() > 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_numbered_without_gaps() {
+        let places: Vec<usize> = all_states(4).map(|(tier, after)| state(tier, after)).collect();
+        assert_eq!(places, (0..states(4)).collect::<Vec<_>>());
+        assert_eq!(state(1, 0b101), state(1, 0b1), "larger tiers do not count");
+        assert_eq!((states(1), states(2)), (0, 1));
+    }
+
+    #[test]
+    fn cuts_say_what_to_do_and_until_where() {
+        let cuts = Cuts(vec![(0.3, Act::Ask(3)), (0.6, Act::Ask(2)), (f64::MAX, Act::Serve)]);
+        assert_eq!([0.0, 0.3, 0.59, 0.6, 1.0].map(|u| cuts.at(u)), [
+            Act::Ask(3),
+            Act::Ask(2),
+            Act::Ask(2),
+            Act::Serve,
+            Act::Serve
+        ]);
+        assert_eq!(cuts.around(0.4), (Act::Ask(2), 0.3, 0.6));
+        assert!((cuts.served_from(0.1) - 0.6).abs() < 1e-12);
+        let hopeless = Cuts(vec![(0.1, Act::Serve), (0.5, Act::Ask(2)), (f64::MAX, Act::Serve)]);
+        assert!(hopeless.served_from(0.05).abs() < 1e-12);
+        assert!((hopeless.served_from(0.2) - 0.5).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_file_that_is_none_says_why() {
+        assert!(Stopping::read("{}").expect_err("empty").starts_with("not a calibration: missing field"));
+        assert!(Stopping::read("x").expect_err("no JSON").starts_with("not a calibration: expected value"));
+    }
+}
