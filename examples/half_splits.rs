@@ -22,7 +22,7 @@ use prompt_cascade::stopping::state;
 const SPLITS: u64 = 10;
 const SHARES: [f64; 3] = [0.95, 0.98, 1.0];
 /// Prices of money tried for every method alike, times the largest tier's cost.
-const PRICES: usize = 40;
+const PRICES: usize = 100;
 
 type Points = Vec<Point>;
 

@@ -205,6 +205,12 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
 }
 
 impl RecordedAnswer {
+    /// What judges said of it.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
     /// The tokens counted, read without reading the rest; none where the tier
     /// failed, none within where it gave no count.
     #[must_use]

@@ -24,6 +24,8 @@ pub mod decision;
 
 pub mod exchange;
 
+pub mod labels;
+
 pub mod outcomes;
 
 pub mod calibration;

@@ -36,8 +36,10 @@ pub struct Calibrated {
     pub stopping: Stopping,
     /// What each tier's score is learned from.
     pub chosen: Vec<Chosen>,
-    /// The path on the rows it was tested on.
-    pub tested: Vec<Point>,
+    /// The point in force, as it came out on the rows it was tested on.
+    pub in_force_tested: Point,
+    /// The largest tier alone, on those rows.
+    pub tested_alone: Point,
     /// About how many rows the first step down would need, where it did not pass.
     pub rows_needed: Option<usize>,
     /// For each tier but the last: the least share that must go on from it.
@@ -141,7 +143,8 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
         least_escalated: least_escalations(&fitted.labelled, wanted.target),
         to_drop: to_drop(&fitted, &rows_to_test, &point),
         asked: asked(&rows_to_test, &point),
-        tested: points.iter().map(|point| rows_to_test.measured(point.clone())).collect(),
+        in_force_tested: rows_to_test.measured(point),
+        tested_alone: rows_to_test.measured(always_top(tiers)),
         chosen: fitted.scores.chosen.clone(),
         stopping: written(policy, fitted, points, in_force, certificate, wanted.target),
     }

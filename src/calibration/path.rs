@@ -6,15 +6,20 @@
 
 use super::Labelled;
 use crate::statistics::linear::{Bent, Regressor};
-use crate::statistics::{count, mean};
+use crate::statistics::count;
 use crate::stopping::{Act, Cuts, Point, StateActs, all_states, state};
 
 /// Prices of money tried, as quality per call of the largest tier.
 const PRICES: usize = 40;
 const LOWEST: f64 = 0.002;
 const HIGHEST: f64 = 4.0;
+/// Prices tried in all, and the gap in cost, as a share of the largest tier's, that
+/// is looked into.
+const MOST_PRICES: usize = 100;
+const GAP: f64 = 0.03;
 /// Places between 0 and 1 at which a rule is written down.
 const STEPS: usize = 64;
+const NARROWEST: usize = 3;
 /// A refused answer's next tier is judged by so many rows like all others.
 const PRIOR: f64 = 10.0;
 
@@ -25,18 +30,31 @@ pub type Allowed = u32;
 /// cheapest; only tiers in `allowed`, a bit each, are asked.
 #[must_use]
 pub fn path(rows: &Labelled, allowed: Allowed) -> Vec<Point> {
-    let mut points = vec![rows.measured(always_top(rows.tiers))];
-    if rows.len() == 0 {
-        return points;
+    let safest = rows.measured(always_top(rows.tiers));
+    if rows.is_empty() {
+        return vec![safest];
     }
     let induction = Induction::new(rows, allowed);
-    let top = mean(&rows.cost[rows.tiers - 1]).unwrap_or(0.0).max(f64::MIN_POSITIVE);
-    for step in 0..PRICES {
-        let part = count(step) / count(PRICES - 1);
-        let lambda = LOWEST * (HIGHEST / LOWEST).powf(part) / top;
-        let point = rows.measured(induction.at(lambda));
-        let is_new = points.last().is_none_or(|last| last.start != point.start || last.act != point.act);
-        if is_new {
+    let top = safest.cost.max(f64::MIN_POSITIVE);
+    let at = |lambda: f64| rows.measured(induction.at(lambda));
+    let prices = (0..PRICES).map(|step| LOWEST * (HIGHEST / LOWEST).powf(count(step) / count(PRICES - 1)) / top);
+    let mut tried: Vec<Point> = prices.map(at).collect();
+    // Between two that differ much, what lies between them.
+    let mut here = 0;
+    while here + 1 < tried.len() && tried.len() < MOST_PRICES {
+        let (low, high) = (&tried[here], &tried[here + 1]);
+        if (low.cost - high.cost).abs() > GAP * top && high.lambda > low.lambda * 1.002 {
+            let between = at((low.lambda * high.lambda).sqrt());
+            tried.insert(here + 1, between);
+        } else {
+            here += 1;
+        }
+    }
+    // What comes to the same on every row is the same.
+    let comes_to = |point: &Point| (point.cost.to_bits(), point.quality.to_bits());
+    let mut points = vec![safest];
+    for point in tried {
+        if points.last().is_none_or(|last| comes_to(last) != comes_to(&point)) {
             points.push(point);
         }
     }
@@ -95,9 +113,10 @@ impl Ranked {
             let value = |(_, bent): &&(Act, Bent)| bent.at(rank);
             acts.iter().max_by(|a, b| value(a).total_cmp(&value(b))).map(|(act, _)| *act)
         };
+        let mut acts: Vec<Act> = (0..STEPS).filter_map(|step| best((count(step) + 0.5) / count(STEPS))).collect();
+        smooth(&mut acts);
         let mut cuts: Vec<(f64, Act)> = Vec::new();
-        for step in 0..STEPS {
-            let Some(act) = best((count(step) + 0.5) / count(STEPS)) else { continue };
+        for (step, act) in acts.into_iter().enumerate() {
             // The score at which the share of rows below is that of this step's end.
             let end = (step + 1) * self.sorted.len() / STEPS;
             let bound = if step + 1 == STEPS { f64::MAX } else { self.between(end) };
@@ -120,6 +139,20 @@ impl Ranked {
             (Some(end), None) => end,
             (None, _) => 0.0,
         }
+    }
+}
+
+/// Takes out acts that hold for less than [`NARROWEST`] steps: a sliver is chance.
+fn smooth(acts: &mut [Act]) {
+    let mut start = 0;
+    while start < acts.len() {
+        let run = acts[start..].iter().take_while(|act| **act == acts[start]).count();
+        let neighbour = start.checked_sub(1).or(Some(start + run)).filter(|at| *at < acts.len());
+        if let Some(neighbour) = neighbour.filter(|_| run < NARROWEST) {
+            let act = acts[neighbour];
+            acts[start..start + run].fill(act);
+        }
+        start += run;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: exit code 0 is fine, 1 failed, 2 is a wrong command line. An
 //! error is printed once, on standard error; results go to standard output.
 
+mod calibrate;
 mod check;
 mod load;
 mod replay;
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Serve),
     /// Replay recorded exchanges through a policy: what it costs, how good it is
     Replay(replay::Replay),
+    /// Learn from labelled exchanges when to stop and where to start, with a certificate
+    Calibrate(calibrate::Calibrate),
     /// Check policies and run their tests
     Check(check::Check),
     /// Print the JSON Schema of policy files
@@ -45,6 +48,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Calibrate(calibrate) => calibrate.run(),
         Command::Check(check) => check.run(),
         Command::Schema(schema) => schema.run(),
     };

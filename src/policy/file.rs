@@ -53,6 +53,19 @@ shape! {
     }
 }
 
+impl PolicyFile {
+    /// Puts a calibration in the place of scores and thresholds.
+    pub(super) fn decide_by(&mut self, calibration: &str) {
+        for tier in &mut self.tiers.value {
+            if let Some(accept) = &mut tier.accept {
+                accept.value.score = None;
+                accept.value.at_least = None;
+            }
+        }
+        self.optimal_stopping = Some(At { value: CalibrationFile::at(calibration), at: 0..0 });
+    }
+}
+
 shape! {
     /// A place where models are reached: a live API or recorded exchanges.
     pub struct UpstreamFile {

@@ -263,6 +263,25 @@ impl Policy {
         }
     }
 
+    /// A policy's text again, decided by the calibration in this file instead of by
+    /// scores and thresholds. Variables stay as written; comments do not.
+    ///
+    /// # Errors
+    /// All that is wrong with it, at once.
+    pub fn calibrated(source: &str, calibration: &str) -> Result<String, Problems> {
+        let mut reader = shape::Reader::new(Outside { keeps_variables: true, ..Outside::none() });
+        let read = yaml::parse(source).map(|tree| file::PolicyFile::read(&tree, &mut reader));
+        let problems = |found| Problems::new("policy", source, found);
+        match read {
+            Ok(Some(mut file)) => {
+                file.decide_by(calibration);
+                Ok(yaml::print(&file.node()))
+            }
+            Ok(None) => Err(problems(reader.problems)),
+            Err(problem) => Err(problems(vec![problem])),
+        }
+    }
+
     /// The largest tier.
     #[must_use]
     pub fn top(&self) -> &Tier {

@@ -186,6 +186,13 @@ pub struct CalibrationFile {
     pub read: Option<Arc<Stopping>>,
 }
 
+impl CalibrationFile {
+    /// A file by its path from the policy, not read.
+    pub(super) fn at(path: &str) -> Self {
+        Self { path: path.to_owned(), read: None }
+    }
+}
+
 impl Shape for CalibrationFile {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         let path = String::read(node, reader)?;

@@ -183,7 +183,7 @@ fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
@@ -192,7 +192,7 @@ fn ms(value: f64) -> String {
 }
 
 /// Dollars with enough digits for small sums, and no more than a cent's for large ones.
-fn dollars(usd: f64) -> String {
+pub(super) fn dollars(usd: f64) -> String {
     match usd.abs() {
         a if a == 0.0 || a >= 100.0 => format!("{usd:.2}"),
         a if a >= 1.0 => format!("{usd:.4}"),
