@@ -61,14 +61,23 @@ fn table(rows: &[Row], tiers: usize, verbose: bool) {
         let singles: Points = (0..tiers).map(of).collect();
         let top = singles[tiers - 1];
         let no_skip = path(&fitted.labelled, u32::MAX);
-        let ours: Points = no_skip.iter().map(|p| test.measured(p.clone())).map(|p| Point { cost: p.cost, quality: p.quality }).collect();
+        let ours: Points = no_skip
+            .iter()
+            .map(|p| test.measured(p.clone()))
+            .map(|p| Point { cost: p.cost, quality: p.quality })
+            .collect();
         let all: Vec<usize> = (0..tiers).collect();
         let ladder = tuned(&fitted.labelled, &test, &[all]);
         let chains: Vec<Vec<usize>> =
             (1u32..1 << tiers).map(|set| (0..tiers).filter(|tier| set >> tier & 1 == 1).collect()).collect();
         let grid = tuned(&fitted.labelled, &test, &chains);
         if verbose && seed == 0 {
-            fitted.scores.chosen.iter().enumerate().for_each(|(tier, c)| println!("tier {tier}: {} AUROC {:?}", c.by, c.auroc));
+            fitted
+                .scores
+                .chosen
+                .iter()
+                .enumerate()
+                .for_each(|(tier, c)| println!("tier {tier}: {} AUROC {:?}", c.by, c.auroc));
             println!("easiness {}", fitted.easiness.is_some());
         }
         let single = |share: f64| {
@@ -132,13 +141,18 @@ fn tuned(learn: &Labelled, test: &Labelled, chains: &[Vec<usize>]) -> Points {
             .map(|(_, place)| {
                 let mut sorted = learn.chance[*place].clone();
                 sorted.sort_by(f64::total_cmp);
-                (0..LEVELS).map(|l| if l + 1 == LEVELS { 2.0 } else { sorted[l * (sorted.len() - 1) / (LEVELS - 1)] }).collect()
+                (0..LEVELS)
+                    .map(|l| if l + 1 == LEVELS { 2.0 } else { sorted[l * (sorted.len() - 1) / (LEVELS - 1)] })
+                    .collect()
             })
             .collect();
         let combinations = LEVELS.pow(u32::try_from(levels.len()).unwrap_or(0));
         for combination in 0..combinations {
-            let thresholds: Vec<f64> =
-                levels.iter().enumerate().map(|(at, l)| l[combination / LEVELS.pow(u32::try_from(at).unwrap_or(0)) % LEVELS]).collect();
+            let thresholds: Vec<f64> = levels
+                .iter()
+                .enumerate()
+                .map(|(at, l)| l[combination / LEVELS.pow(u32::try_from(at).unwrap_or(0)) % LEVELS])
+                .collect();
             let measured = chain_on(learn, &states, &thresholds);
             all.push((measured, states.clone(), thresholds));
         }

@@ -51,7 +51,9 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
         match &last.outcome {
             Outcome::Flowing { .. } => return Step::Serve(trace.attempts.len() - 1),
             Outcome::Answered { verdict, .. } if verdict.is_accepted => return Step::Serve(trace.attempts.len() - 1),
-            Outcome::Answered { verdict, .. } => least = verdict.next.unwrap_or(0).clamp(least, ladder.last().max(least)),
+            Outcome::Answered { verdict, .. } => {
+                least = verdict.next.unwrap_or(0).clamp(least, ladder.last().max(least));
+            }
             Outcome::Failed(_) => {}
         }
     }
@@ -103,8 +105,6 @@ fn stop_or_go(stopping: &Stopping, tier: &Tier, after: u32, score: Score) -> Ver
     let told = |at_least: f64| Why::Score { score, at_least: Score::new(at_least).unwrap_or(score) };
     match act {
         Act::Serve => Verdict::accepted(told(low)),
-        Act::Ask(next) => {
-            Verdict { next: Some(next), ..Verdict::rejected(told(cuts.served_from(score.value()))) }
-        }
+        Act::Ask(next) => Verdict { next: Some(next), ..Verdict::rejected(told(cuts.served_from(score.value()))) },
     }
 }

@@ -205,6 +205,12 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
 }
 
 impl RecordedAnswer {
+    /// The label; 0 where the tier failed and nobody labelled that.
+    #[must_use]
+    pub fn label_or_failure(&self) -> Option<f64> {
+        self.quality.or((!(200..300).contains(&self.status)).then_some(0.0))
+    }
+
     /// What judges said of it.
     #[must_use]
     pub fn marks(&self) -> &Marks {

@@ -82,7 +82,9 @@ impl Labels {
             let label = match self {
                 Self::Mark(name) => answer.marks().get(name).copied(),
                 Self::Top => text.zip(top.as_deref()).map(|(text, top)| alike(&text, top, pattern)),
-                _ => text.zip(reference.as_deref()).map(|(text, reference)| self.by_reference(&text, reference, pattern)),
+                _ => {
+                    text.zip(reference.as_deref()).map(|(text, reference)| self.by_reference(&text, reference, pattern))
+                }
             };
             answer.quality = label.filter(|label| (0.0..=1.0).contains(label));
             answer.is_label_held = false;

@@ -69,7 +69,7 @@ impl Rows {
         for tier in &policy.tiers {
             let recorded = exchange.answer_of(tier).ok_or(NoRow::NotRecorded)?;
             let answer = recorded.answer(prompt.endpoint).ok();
-            let label = recorded.quality.or(answer.is_none().then_some(0.0)).ok_or(NoRow::Unlabelled)?;
+            let label = recorded.label_or_failure().ok_or(NoRow::Unlabelled)?;
             quality.push(label);
             cost.push(alone_cost(exchange, tier).usd.ok_or(NoRow::Unpriced)?.dollars());
             answers.push(answer);
@@ -83,7 +83,9 @@ impl Rows {
         let seen: Vec<Option<Seen>> = answers[..tiers - 1]
             .iter()
             .zip(&refused)
-            .map(|(answer, refused)| answer.as_ref().filter(|_| !refused).map(|answer| Seen::of(&evidence(policy, prompt, answer))))
+            .map(|(answer, refused)| {
+                answer.as_ref().filter(|_| !refused).map(|answer| Seen::of(&evidence(policy, prompt, answer)))
+            })
             .collect();
         let of_prompt = of_prompt(prompt);
         let features = all_states(tiers).map(|(tier, after)| match &seen[tier] {
@@ -108,7 +110,7 @@ impl Rows {
 
     /// The group of an exchange: its conversation; the same for questions in the
     /// same words.
-    fn group(&mut self, exchange: &Exchange) -> u64 {
+    pub fn group(&mut self, exchange: &Exchange) -> u64 {
         let question = exchange.prompt.asked().question.to_lowercase();
         let words: Vec<&str> = question.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
         let conversation = exchange.prompt.turn().conversation;
@@ -122,7 +124,8 @@ fn evidence<'a>(policy: &'a Policy, prompt: &'a Prompt, answer: &'a Answer) -> E
 }
 
 /// The first eight bytes of a hash.
-fn number(hash: &[u8; 32]) -> u64 {
+#[must_use]
+pub fn number(hash: &[u8; 32]) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&hash[..8]);
     u64::from_le_bytes(first)

@@ -100,6 +100,12 @@ impl Replay {
         &self.policy
     }
 
+    /// The policy that is run, to be kept.
+    #[must_use]
+    pub fn shared_policy(&self) -> Arc<Policy> {
+        self.policy.clone()
+    }
+
     /// How many exchanges arrive before the one pushed before them; each was
     /// taken to arrive with it.
     #[must_use]

@@ -274,7 +274,8 @@ impl Trace {
     #[must_use]
     pub fn answered(&self) -> u32 {
         let answered = self.attempts.iter().filter(|a| matches!(a.outcome, Outcome::Answered { .. }));
-        answered.fold(0, |bits, attempt| bits | 1u32.checked_shl(u32::try_from(attempt.tier).unwrap_or(32)).unwrap_or(0))
+        answered
+            .fold(0, |bits, attempt| bits | 1u32.checked_shl(u32::try_from(attempt.tier).unwrap_or(32)).unwrap_or(0))
     }
 
     /// The answers so far that every gate let pass, smallest tier first.

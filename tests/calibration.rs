@@ -26,8 +26,8 @@ fn population(rows: usize, seed: u64) -> Labelled {
     for _ in 0..rows {
         let hardness = 6.0 * random.f64() - 2.0;
         let shared = 2.0 * logit(random.f64());
-        for tier in 0..3 {
-            let odds = SKILLS[tier] - hardness;
+        for (tier, skill) in SKILLS.into_iter().enumerate() {
+            let odds = skill - hardness;
             let luck = shared + 0.5 * logit(random.f64());
             drawn.quality[tier].push(f64::from(u8::from(2.0 * odds + luck > 0.0)));
             if tier < 2 {
@@ -61,7 +61,8 @@ fn certified_policies_break_their_promise_no_more_often_than_delta_and_naive_one
         let (fit, calibrate) = (population(400, 2 * seed), population(400, 2 * seed + 1));
         let points = path(&fit, u32::MAX);
         let known = RefCell::new(HashMap::new());
-        let is_broken = |at: usize| *known.borrow_mut().entry(at).or_insert_with(|| true_loss(&truth, &points[at]) > MAX_LOSS);
+        let is_broken =
+            |at: usize| *known.borrow_mut().entry(at).or_insert_with(|| true_loss(&truth, &points[at]) > MAX_LOSS);
         let test = |rows| Test { rows, target: Target::MaxLoss(MAX_LOSS), delta: DELTA, most_usd: 10.0 };
         let chosen = choose_method(&test(&fit), &points, calibrate.len());
         let methods = [Method::ClopperPearson, Method::HoeffdingBentkus, Method::Betting, chosen];
@@ -78,7 +79,7 @@ fn certified_policies_break_their_promise_no_more_often_than_delta_and_naive_one
     let names = ["Clopper-Pearson", "Hoeffding-Bentkus", "betting", "chosen on the fit split"];
     for (name, (broken, saved)) in names.into_iter().zip(broken.into_iter().zip(saved)) {
         println!("{name}: {:.3} broken, {:.3} of the cost saved", share(broken), saved / 500.0);
-        assert!(share(broken) <= allowed, "{name} broke its promise in {} of 500", broken);
+        assert!(share(broken) <= allowed, "{name} broke its promise in {broken} of 500");
     }
     println!("naive threshold: {:.3} broken", share(naive_broken));
     assert!(share(naive_broken) > 2.0 * DELTA, "the naive threshold is meant to fail: {naive_broken} of 500");

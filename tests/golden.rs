@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use prompt_cascade::report::edges::{Step, edge};
 use prompt_cascade::statistics::curve::{Hull, Point};
 use prompt_cascade::statistics::ranking::{Deferral, auroc};
 use prompt_cascade::statistics::resample::{Interval, bootstrap};
@@ -90,19 +91,19 @@ fn the_oracle_and_an_operating_point() {
     let accepted = |row: usize| score[row] >= -60.0;
     let accept = share(&accepted);
     let escalated = 1.0 - accept;
-    let and_escalated = |holds: &dyn Fn(usize) -> bool| share(&|row| !accepted(row) && holds(row));
+    let step = |row: usize| {
+        let is_served = accepted(row);
+        Step { lower: weak[row], upper: strong[row], is_taken: !is_served, is_served }
+    };
+    let up = edge(0, 1, &(0..weak.len()).map(step).collect::<Vec<_>>());
     let served = |row: usize| if accepted(row) { weak[row] } else { strong[row] };
     let quality = (0..weak.len()).map(served).sum::<f64>() / n;
     same("accept", Some(accept), 0.634_571_645_185_746_8);
-    same("escalation precision", Some(and_escalated(&fixes) / escalated), 0.348_547_717_842_323_63);
-    same("recall", Some(and_escalated(&fixes) / share(&fixes)), 0.438_642_297_650_130_6);
-    same("over-escalation", Some(and_escalated(&|row| weak[row] > 0.5) / escalated), 0.545_643_153_526_970_9);
-    same(
-        "missed error",
-        Some(share(&|row| accepted(row) && weak[row] < 0.5) / accept),
-        0.308_243_727_598_566_33,
-    );
-    same("harm", Some(and_escalated(&|row| weak[row] > strong[row]) / escalated), 0.080_912_863_070_539_42);
+    same("escalation precision", up.precision, 0.348_547_717_842_323_63);
+    same("recall", up.recall, 0.438_642_297_650_130_6);
+    same("over-escalation", up.over_escalation, 0.545_643_153_526_970_9);
+    same("missed error", up.missed_error, 0.308_243_727_598_566_33);
+    same("harm", up.harm, 0.080_912_863_070_539_42);
     same("quality", Some(quality), 0.736_163_760_424_564_1);
     same("cost", Some(WEAK + STRONG * escalated), 23.271_417_740_712_66);
     same("regret", Some(oracle - quality), 0.192_570_128_885_519_33);
@@ -112,7 +113,8 @@ fn the_oracle_and_an_operating_point() {
     let intervals = bootstrap(&groups, 2000, 1, |weights| {
         let rows = || weights.iter().enumerate().map(|(row, weight)| (row, f64::from(*weight)));
         let quality = rows().map(|(row, weight)| weight * served(row)).sum::<f64>() / n;
-        let cost = rows().map(|(row, weight)| weight * if accepted(row) { WEAK } else { WEAK + STRONG }).sum::<f64>() / n;
+        let cost =
+            rows().map(|(row, weight)| weight * if accepted(row) { WEAK } else { WEAK + STRONG }).sum::<f64>() / n;
         vec![Some(quality), Some(cost), Some(quality - strong_mean(weights))]
     });
     let near = |interval: &Option<Interval>, low: f64, high: f64, by: f64| {

@@ -49,8 +49,12 @@ fn shipped_policies_are_fine_and_without_warnings() {
             continue;
         }
         let source = fs::read_to_string(&path).expect("readable");
-        let (policy, problems) =
-            Policy::parse(&path.display().to_string(), &source, Outside { variables: &variables, demands_variables: true, ..Outside::none() }).unwrap_or_else(|p| panic!("{p}"));
+        let (policy, problems) = Policy::parse(
+            &path.display().to_string(),
+            &source,
+            Outside { variables: &variables, demands_variables: true, ..Outside::none() },
+        )
+        .unwrap_or_else(|p| panic!("{p}"));
         assert_eq!(problems.warnings_and_errors(), (0, 0), "{problems}");
         assert!(source.starts_with("# yaml-language-server: $schema=policy.schema.json\n"), "{}", path.display());
         assert!(!policy.tests.is_empty(), "{} has no tests", path.display());

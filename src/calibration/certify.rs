@@ -91,7 +91,7 @@ impl Test<'_> {
     /// The methods that can test this target on these rows.
     #[must_use]
     pub fn methods(&self) -> Vec<Method> {
-        let is_binary = self.rows.quality.iter().flatten().all(|q| *q == 0.0 || *q == 1.0);
+        let is_binary = self.rows.quality.iter().flatten().all(|q| [0.0, 1.0].contains(q));
         match self.target {
             Target::Budget(_) => vec![Method::Betting],
             _ if is_binary => vec![Method::ClopperPearson, Method::Betting],
@@ -123,7 +123,8 @@ impl Test<'_> {
         let rows = self.rows;
         let top = &rows.quality[rows.tiers - 1];
         let walked = || (0..rows.len()).map(|row| (rows.walk(point, row), top[row]));
-        let positive = |bound: f64| Losses { each: walked().map(|(w, top)| (top - w.quality).max(0.0)).collect(), bound };
+        let positive =
+            |bound: f64| Losses { each: walked().map(|(w, top)| (top - w.quality).max(0.0)).collect(), bound };
         Some(match (self.target, method) {
             (Target::MaxLoss(bound), Method::ClopperPearson | Method::HoeffdingBentkus) => positive(bound),
             // top - served in -1..=1, moved to 0..=1.

@@ -47,8 +47,7 @@ pub fn learn(rows: &[&Row]) -> Option<(Easiness, Vec<f64>)> {
 fn out_of_fold(rows: &[&Row], target: &[f64], with_words: bool) -> Vec<f64> {
     let mut chances = vec![0.0; rows.len()];
     for fold in 0..FOLDS {
-        let (here, others): (Vec<usize>, Vec<usize>) =
-            (0..rows.len()).partition(|at| fold_of(rows[*at].group) == fold);
+        let (here, others): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|at| fold_of(rows[*at].group) == fold);
         let model = fit(rows, target, &others, with_words);
         here.into_iter().for_each(|at| chances[at] = model.at(&rows[at].prompt, &rows[at].grams));
     }

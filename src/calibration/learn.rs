@@ -145,7 +145,8 @@ impl<'a> Fitting<'a> {
         if self.rows.len() < FEWEST {
             let labels: Vec<f64> = self.rows.iter().map(|(_, _, label)| *label).collect();
             let chance = (labels.iter().sum::<f64>() + 1.0) / (count(labels.len()) + 2.0);
-            let model = Learned::new(Vec::new(), Vec::new(), logit(chance), [Calibrator::Identity, Calibrator::Identity]);
+            let model =
+                Learned::new(Vec::new(), Vec::new(), logit(chance), [Calibrator::Identity, Calibrator::Identity]);
             return Fitted { model, chances: self.rows.iter().map(|(row, _, _)| (*row, chance)).collect() };
         }
         let all: Vec<usize> = (0..self.rows.len()).collect();
@@ -183,8 +184,7 @@ impl<'a> Fitting<'a> {
     fn out_of_fold<M: Fn(&Features) -> f64>(&self, make: impl Fn(&[usize]) -> M) -> Vec<(usize, f64)> {
         let mut numbers = vec![0.0; self.rows.len()];
         for fold in 0..FOLDS {
-            let (here, others): (Vec<usize>, Vec<usize>) =
-                (0..self.rows.len()).partition(|at| self.fold[*at] == fold);
+            let (here, others): (Vec<usize>, Vec<usize>) = (0..self.rows.len()).partition(|at| self.fold[*at] == fold);
             if here.is_empty() {
                 continue;
             }
@@ -204,9 +204,10 @@ impl<'a> Fitting<'a> {
     /// for both where one kind is too rare.
     fn platt(&self, odds: &[(usize, f64)]) -> [(f64, f64); 2] {
         let of = |wanted: Option<bool>| {
-            let there = self.rows.iter().zip(odds).filter(|((_, features, _), _)| {
-                wanted.is_none_or(|lacks| lacks == features.lacks(Block::Logprobs))
-            });
+            let there =
+                self.rows.iter().zip(odds).filter(|((_, features, _), _)| {
+                    wanted.is_none_or(|lacks| lacks == features.lacks(Block::Logprobs))
+                });
             let (odds, labels): (Vec<f64>, Vec<f64>) = there.map(|((_, _, label), (_, odds))| (*odds, *label)).unzip();
             if odds.len() < FEWEST {
                 return None;
@@ -230,7 +231,8 @@ impl<'a> Fitting<'a> {
         let rows = || places.iter().map(|at| &self.rows[*at]);
         // The smallest tier's word on itself is no better than chance.
         let is_own_word = |name: &str| self.tier == 0 && name == "mark_p_true";
-        let wanted = features::names().enumerate().filter(|(_, (name, block))| blocks.contains(block) && !is_own_word(name));
+        let wanted =
+            features::names().enumerate().filter(|(_, (name, block))| blocks.contains(block) && !is_own_word(name));
         let mut weights: Vec<Weight> = Vec::new();
         for (feature, _) in wanted {
             let known: Vec<f64> = rows().map(|(_, f, _)| f.0[feature]).filter(|v| v.is_finite()).collect();

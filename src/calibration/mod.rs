@@ -112,7 +112,8 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
     let (fit_rows, test_rows) = halves(rows, wanted.seed);
     let fitted = Fitted::on(&fit_rows, tiers);
     let rows_to_test = fitted.score(&test_rows);
-    let most_usd = 2.0 * (0..fit_rows.len()).map(|row| fitted.labelled.cost.iter().map(|c| c[row]).sum()).fold(0.0, f64::max);
+    let most_usd =
+        2.0 * (0..fit_rows.len()).map(|row| fitted.labelled.cost.iter().map(|c| c[row]).sum()).fold(0.0, f64::max);
     let test_on = |rows| Test { rows, target: wanted.target, delta: wanted.delta, most_usd };
     let (fit_test, test) = (test_on(&fitted.labelled), test_on(&rows_to_test));
     let points = ordered(&fitted.points, wanted.target);

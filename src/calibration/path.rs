@@ -5,8 +5,8 @@
 //! and what is carried back is the value realised, not the regression's.
 
 use super::Labelled;
-use crate::statistics::linear::{Bent, Regressor};
 use crate::statistics::count;
+use crate::statistics::linear::{Bent, Regressor};
 use crate::stopping::{Act, Cuts, Point, StateActs, all_states, state};
 
 /// Prices of money tried, as quality per call of the largest tier.
@@ -159,8 +159,7 @@ fn smooth(acts: &mut [Act]) {
 impl<'a> Induction<'a> {
     fn new(rows: &'a Labelled, allowed: Allowed) -> Self {
         let states = all_states(rows.tiers).map(|(tier, after)| {
-            let (refused, open): (Vec<usize>, Vec<usize>) =
-                (0..rows.len()).partition(|row| rows.refused[tier][*row]);
+            let (refused, open): (Vec<usize>, Vec<usize>) = (0..rows.len()).partition(|row| rows.refused[tier][*row]);
             let open = Ranked::new(open, &rows.chance[state(tier, after)]);
             let right = open.regressor.fit(open.rows.iter().map(|row| rows.quality[tier][*row]));
             StateRows { open, right, refused }

@@ -104,7 +104,9 @@ impl Calibrate {
                         broken += 1;
                         eprintln!("cascade: skipped {error}");
                     }
-                    Err(error) => return Err(anyhow!("{error}\n(--skip-broken passes over broken lines and counts them)")),
+                    Err(error) => {
+                        return Err(anyhow!("{error}\n(--skip-broken passes over broken lines and counts them)"));
+                    }
                 }
             }
         }
@@ -167,7 +169,8 @@ fn summary(policy: &Policy, calibrated: &Calibrated, left_out: &[String]) -> Str
         let _ = writeln!(out, "bound     {name}: at least {:.1}% must go on from it", share * 100.0);
     }
     let _ = writeln!(out, "start     {}", start(&calibrated.stopping, &names));
-    let asked: Vec<String> = names.iter().zip(&calibrated.asked).map(|(n, s)| format!("{n} {:.1}%", s * 100.0)).collect();
+    let asked: Vec<String> =
+        names.iter().zip(&calibrated.asked).map(|(n, s)| format!("{n} {:.1}%", s * 100.0)).collect();
     let _ = writeln!(out, "asked     {}", asked.join(", "));
     for (tier, without, with) in &calibrated.to_drop {
         let _ = writeln!(
@@ -178,17 +181,38 @@ fn summary(policy: &Policy, calibrated: &Calibrated, left_out: &[String]) -> Str
     }
     out.push('\n');
     let (tested, alone) = (&calibrated.in_force_tested, &calibrated.tested_alone);
-    let _ = writeln!(out, "cost      ${:.6} a prompt against ${:.6} for {top} alone, on the tested prompts: saved {:.1}%", tested.cost, alone.cost, (1.0 - tested.cost / alone.cost) * 100.0);
+    let _ = writeln!(
+        out,
+        "cost      ${:.6} a prompt against ${:.6} for {top} alone, on the tested prompts: saved {:.1}%",
+        tested.cost,
+        alone.cost,
+        (1.0 - tested.cost / alone.cost) * 100.0
+    );
     let _ = writeln!(out, "quality   {:.4} against {:.4}", tested.quality, alone.quality);
     let sure = (1.0 - certificate.delta) * 100.0;
     if certificate.uncertified {
-        let _ = writeln!(out, "promise   UNCERTIFIED: with {sure:.0}% confidence nothing less than {} can be promised: {}", if point.lambda == 0.0 { format!("{top} alone") } else { "the cheapest policy".to_owned() }, certificate.promise);
+        let _ = writeln!(
+            out,
+            "promise   UNCERTIFIED: with {sure:.0}% confidence nothing less than {} can be promised: {}",
+            if point.lambda == 0.0 { format!("{top} alone") } else { "the cheapest policy".to_owned() },
+            certificate.promise
+        );
         let _ = match calibrated.rows_needed {
-            Some(rows) => writeln!(out, "          about {rows} prompts to test, twice that in all, would do for a first step down, were they like these"),
-            None => writeln!(out, "          more labels like these would not help: the first step down loses more than may be lost"),
+            Some(rows) => writeln!(
+                out,
+                "          about {rows} prompts to test, twice that in all, would do for a first step down, were they like these"
+            ),
+            None => writeln!(
+                out,
+                "          more labels like these would not help: the first step down loses more than may be lost"
+            ),
         };
     } else {
-        let _ = writeln!(out, "promise   {}, with {sure:.0}% confidence ({}, p = {:.4}, {} prompts)", certificate.promise, certificate.method, certificate.p_value, certificate.rows);
+        let _ = writeln!(
+            out,
+            "promise   {}, with {sure:.0}% confidence ({}, p = {:.4}, {} prompts)",
+            certificate.promise, certificate.method, certificate.p_value, certificate.rows
+        );
     }
     out
 }
@@ -201,9 +225,16 @@ fn start(stopping: &Stopping, names: &[&str]) -> String {
     match stopping.point().start.0.as_slice() {
         [(_, only)] => format!("{}, whatever is asked", name(only)),
         many => {
-            let parts: Vec<String> = many.iter().map(|(bound, act)| {
-                if *bound > 1.0 { format!("{} above", name(act)) } else { format!("{} below {bound:.2}", name(act)) }
-            }).collect();
+            let parts: Vec<String> = many
+                .iter()
+                .map(|(bound, act)| {
+                    if *bound > 1.0 {
+                        format!("{} above", name(act))
+                    } else {
+                        format!("{} below {bound:.2}", name(act))
+                    }
+                })
+                .collect();
             format!("by how easy the prompt looks: {}", parts.join(", "))
         }
     }

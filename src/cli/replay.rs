@@ -14,9 +14,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::load;
 use crate::clock::{Clock, SystemClock};
 use crate::exchange::Exchange;
+use crate::labels::Labels;
+use crate::policy::Policy;
 use crate::recording::{CannotRead, Lines, files};
 use crate::replay::{Replay as Run, Replayed};
-use crate::report::{Condition, Differences, Report, Tally, comparison_text, report_text};
+use crate::report::{Condition, Differences, Report, Tally, comparison_text, page, report_text, study_text};
 
 /// Exchanges handed over at a time from the thread that reads them.
 const BATCH: usize = 64;
@@ -44,6 +46,15 @@ pub(super) struct Replay {
     /// Pass over broken lines and count them
     #[arg(long)]
     skip_broken: bool,
+    /// Where labels come from: recorded, exact, numeric, answer, regex:PATTERN, mark:NAME, top
+    #[arg(long, default_value = "recorded")]
+    labels: Labels,
+    /// Write a page with plots and every number
+    #[arg(long, value_name = "REPORT.html")]
+    report: Option<PathBuf>,
+    /// Print every number: rankings, escalations, oracle, costs at shares of quality
+    #[arg(long)]
+    metrics: bool,
     /// Print JSON for programs
     #[arg(long)]
     json: bool,
@@ -61,13 +72,18 @@ impl Replay {
         }
         let policy = Arc::new(load::policy(self.policy.as_deref(), false)?);
         let against = self.against.as_deref().map(|path| load::policy(Some(path), false)).transpose()?;
-        let mut sides = vec![Side::new(Run::new(policy))];
-        sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)))));
+        let labels = self.labels.to_string();
+        let mut sides = vec![Side::new(Run::new(policy.clone()), &labels)];
+        sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)), &labels)));
         let mut joined =
             Joined { waiting: [HashMap::new(), HashMap::new()], differences: Differences::keeping(self.changes) };
         let broken = self.feed(&mut sides, &mut joined)?;
         let reports: Vec<Report> = sides.iter().map(|side| side.tally.report(side.run.policy())).collect();
         let failed = self.failed(&reports);
+        if let (Some(path), Some(report)) = (&self.report, reports.first()) {
+            let page = page(report, report.study.as_ref());
+            std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         // Who stops reading the report still gets the verdict.
         let printed = self.print(reports, joined.differences, broken);
         printed.or_else(|error| if super::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
@@ -82,7 +98,7 @@ impl Replay {
         let paths = files(&self.fixtures)?;
         let (bar, clock) = (progress(&paths), SystemClock::start());
         let (mut broken, mut exchanges) = (0, 0u32);
-        for batch in read_ahead(paths) {
+        for batch in read_ahead(paths, self.labels.clone(), sides[0].run.shared_policy()) {
             for item in batch {
                 match item {
                     Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
@@ -138,12 +154,13 @@ impl Replay {
     fn print(&self, reports: Vec<Report>, differences: Differences, broken: u64) -> anyhow::Result<()> {
         let mut reports = reports.into_iter();
         let report = reports.next().context("nothing was replayed")?;
-        let (text, mut json) = match reports.next() {
-            Some(against) => {
-                let comparison = differences.comparison(report, against);
-                (comparison_text(&comparison), serde_json::to_value(&comparison)?)
-            }
-            None => (report_text(&report), serde_json::to_value(&report)?),
+        let (text, mut json) = if let Some(against) = reports.next() {
+            let comparison = differences.comparison(report, against);
+            (comparison_text(&comparison), serde_json::to_value(&comparison)?)
+        } else {
+            let study = report.study.as_ref().filter(|_| self.metrics).map(study_text);
+            let text = report_text(&report) + &study.map_or(String::new(), |study| format!("\n{study}"));
+            (text, serde_json::to_value(&report)?)
         };
         if self.json {
             json["broken_lines_skipped"] = broken.into();
@@ -162,8 +179,8 @@ struct Side {
 }
 
 impl Side {
-    fn new(run: Run) -> Self {
-        let tally = Tally::new(run.policy());
+    fn new(run: Run, labels: &str) -> Self {
+        let tally = Tally::new(run.policy(), labels);
         Self { run, tally, done: Vec::new() }
     }
 }
@@ -202,7 +219,7 @@ enum Item {
 }
 
 /// Reads and parses on a thread of its own, a few batches ahead.
-fn read_ahead(paths: Vec<PathBuf>) -> Receiver<Vec<Item>> {
+fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Receiver<Vec<Item>> {
     let (send, receive) = sync_channel(32);
     std::thread::spawn(move || {
         let mut before = 0;
@@ -217,7 +234,10 @@ fn read_ahead(paths: Vec<PathBuf>) -> Receiver<Vec<Item>> {
             };
             while let Some(read) = lines.next() {
                 batch.push(match read {
-                    Ok(exchange) => Item::Exchange(Arc::new(exchange)),
+                    Ok(mut exchange) => {
+                        labels.apply(&policy, &mut exchange);
+                        Item::Exchange(Arc::new(exchange))
+                    }
                     Err(error) => Item::Broken(error),
                 });
                 if batch.len() >= BATCH {

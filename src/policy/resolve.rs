@@ -17,7 +17,7 @@ use crate::price::Price;
 use crate::scoring::{Score, Scorer};
 
 /// Notes what is wrong; none where too much is missing to go on.
-pub(super) fn resolve(file: &PolicyFile, texts: &[String], problems: &mut Vec<Problem>) -> Option<Policy> {
+pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Problem>) -> Option<Policy> {
     if file.tiers.value.is_empty() {
         if !file.tiers.at.is_empty() {
             problems.push(
@@ -39,7 +39,7 @@ pub(super) fn resolve(file: &PolicyFile, texts: &[String], problems: &mut Vec<Pr
     let effective = yaml::print(&file.node());
     let mut digest = blake3::Hasher::new();
     digest.update(effective.as_bytes());
-    texts.iter().for_each(|text| _ = digest.update(text.as_bytes()));
+    read.iter().for_each(|text| _ = digest.update(text.as_bytes()));
     Some(Policy {
         name: file.name.0.clone(),
         upstreams: upstreams.into_iter().collect::<Option<_>>()?,

@@ -114,9 +114,7 @@ impl Shape for ScorerFile {
         Some(Self::Agreement)
     }
     fn schema() -> Value {
-        let one = |name: &str, value: Value| {
-            json!({"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": false})
-        };
+        let one = |name: &str, value: Value| json!({"type": "object", "properties": {name: value}, "required": [name], "additionalProperties": false});
         json!({"oneOf": [
             {"enum": ["confidence", "agreement", "self_check"]},
             one("confidence", json!({"oneOf": [{"enum": ["min", "mean"]}, QuantileFile::schema()]})),
@@ -227,7 +225,8 @@ pub(super) fn fits(at: &At<CalibrationFile>, policy: &PolicyFile, problems: &mut
     }
     let list: Vec<String> = wanted.map(|(name, model)| format!("{name} ({model})")).collect();
     let what = format!("{} was made for other tiers: {}", at.value.path, list.join(", "));
-    problems.push(Problem::new(at.at.clone(), what).help("calibrate again: scores of one model mean nothing for another"));
+    problems
+        .push(Problem::new(at.at.clone(), what).help("calibrate again: scores of one model mean nothing for another"));
     false
 }
 
@@ -250,8 +249,12 @@ pub(super) fn scorer(
         ScorerFile::SelfCheck(paid) => {
             let name = &policy.tiers.value[tier].name;
             if tier == 0 {
-                let what = format!("`{}` is the smallest tier: its word on its own answers is no better than chance", name.value.0);
-                problems.push(Problem::new(name.at.clone(), what).help("let another tier judge: { judge: { by: ... } }"));
+                let what = format!(
+                    "`{}` is the smallest tier: its word on its own answers is no better than chance",
+                    name.value.0
+                );
+                problems
+                    .push(Problem::new(name.at.clone(), what).help("let another tier judge: { judge: { by: ... } }"));
             }
             Some(Scorer::Marked(Marked { by: Judge::Itself, between: band(paid.between.as_ref(), problems)? }))
         }
@@ -259,7 +262,8 @@ pub(super) fn scorer(
             let names = policy.tiers.value.iter().map(|t| t.name.value.0.as_str());
             let by = refer(&judge.by, "tier", names, problems)?;
             if by == 0 {
-                let what = format!("`{}` is the smallest tier: its judgements are no better than chance", judge.by.value);
+                let what =
+                    format!("`{}` is the smallest tier: its judgements are no better than chance", judge.by.value);
                 problems.push(Problem::new(judge.by.at.clone(), what).help("name a larger tier"));
             }
             let between = band(judge.between.as_ref(), problems)?;

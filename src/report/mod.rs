@@ -6,6 +6,13 @@
 
 mod compare;
 mod condition;
+pub mod edges;
+mod family;
+mod gathered;
+mod html;
+pub mod study;
+mod study_of;
+mod study_text;
 mod tally;
 mod text;
 
@@ -13,6 +20,9 @@ use serde::Serialize;
 
 pub use compare::{Change, Comparison, Differences};
 pub use condition::Condition;
+pub use html::page;
+pub use study::Study;
+pub use study_text::study_text;
 pub use tally::Tally;
 pub use text::{comparison_text, report_text};
 
@@ -43,6 +53,9 @@ pub struct Report {
     pub latency: Option<LatencyReport>,
     /// One per tier, smallest first.
     pub tiers: Vec<TierReport>,
+    /// Curves, baselines and intervals; none unless some prompt has an answer, a
+    /// label and a price for every tier.
+    pub study: Option<Study>,
 }
 
 /// What a replay cost, over the prompts whose cost is known under the policy

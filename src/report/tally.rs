@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
+use super::gathered::Gathered;
+use super::study_of;
 use super::{CostReport, LatencyReport, QualityReport, Report, TierReport};
 use crate::exchange::Exchange;
+use crate::outcomes;
 use crate::policy::{Policy, Tier};
 use crate::price::{Cost, Usd};
-use crate::tokens;
 use crate::trace::{CacheUse, Failure, Outcome, Trace, Why};
 
 /// Sums over the traces of one policy.
@@ -28,6 +30,9 @@ pub struct Tally {
     /// Microseconds, three digits.
     latency: Option<Histogram<u64>>,
     tiers: Vec<TierTally>,
+    gathered: Gathered,
+    /// Where labels come from, for the report.
+    labels: String,
 }
 
 #[derive(Debug, Default)]
@@ -71,9 +76,9 @@ impl Labels {
 }
 
 impl Tally {
-    /// Nothing yet, for this many tiers.
+    /// Nothing yet. `labels` says where labels come from.
     #[must_use]
-    pub fn new(policy: &Policy) -> Self {
+    pub fn new(policy: &Policy, labels: &str) -> Self {
         Self {
             prompts: 0,
             unanswered: 0,
@@ -88,6 +93,8 @@ impl Tally {
             labels_held: 0,
             latency: Histogram::new(3).ok(),
             tiers: policy.tiers.iter().map(|_| TierTally::default()).collect(),
+            gathered: Gathered::default(),
+            labels: labels.to_owned(),
         }
     }
 
@@ -123,6 +130,7 @@ impl Tally {
             self.baseline = self.baseline + alone;
         }
         self.add_quality(policy, exchange, trace);
+        self.gathered.add(policy, exchange, trace);
         if let (Some(latency), true) = (&mut self.latency, is_timed(policy, exchange, trace)) {
             let micros = u64::try_from(trace.elapsed.as_micros()).unwrap_or(u64::MAX);
             // Resizes as it must, which cannot fail below a year.
@@ -170,6 +178,7 @@ impl Tally {
             }),
             latency: self.latency.as_ref().filter(|l| !l.is_empty()).map(latency_report),
             tiers: policy.tiers.iter().map(|tier| self.tiers[tier.index].report(tier, self.prompts)).collect(),
+            study: study_of::study(policy, &self.gathered, &self.labels),
         }
     }
 }
@@ -248,17 +257,10 @@ fn label(exchange: &Exchange, tier: &Tier) -> Option<f64> {
 /// What asking `tier` alone costs: as the trace has it, else by what was recorded.
 fn alone_cost(exchange: &Exchange, tier: &Tier, trace: &Trace) -> Cost {
     let asked = trace.attempts.iter().find(|a| a.tier == tier.index && !a.cache.is_free());
-    if let Some(attempt) = asked.filter(|a| matches!(a.outcome, Outcome::Answered { .. })) {
-        return attempt.cost;
+    match asked.filter(|a| matches!(a.outcome, Outcome::Answered { .. })) {
+        Some(attempt) => attempt.cost,
+        None => outcomes::alone_cost(exchange, tier),
     }
-    let Some(recorded) = exchange.answer_of(tier) else { return Cost::UNKNOWN };
-    // Where it failed then: failures are not billed.
-    let Some(usage) = recorded.usage() else { return Cost::FREE };
-    if let Some(tokens) = usage.and_then(tokens::of_usage) {
-        return Cost::of(tier.price.as_ref(), recorded.cost, || tokens);
-    }
-    let Ok(answer) = recorded.answer(exchange.prompt.endpoint) else { return Cost::FREE };
-    Cost::of(tier.price.as_ref(), recorded.cost, || tokens::count(&exchange.prompt, &answer))
 }
 
 fn latency_report(latency: &Histogram<u64>) -> LatencyReport {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Change, Comparison, Report, TierReport};
+use super::{Change, Comparison, Report, TierReport, study_text};
 
 /// A report as a table and a few lines.
 #[must_use]
@@ -55,6 +55,10 @@ pub fn report_text(report: &Report) -> String {
             );
         }
         None => out.push_str("quality   unknown: no served answer has a label\n"),
+    }
+    if let Some(study) = &report.study {
+        let told = if study.quality_to_top.is_significant() { "" } else { ", not significant" };
+        let _ = writeln!(out, "          {} to {}{told}", study_text::number(&study.quality_to_top), top(report));
     }
     if report.labels_held > 0 {
         let _ =
@@ -130,7 +134,7 @@ fn tier_table(tiers: &[TierReport]) -> String {
     out
 }
 
-fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
     for (at, column) in table.column_iter_mut().enumerate() {
@@ -179,7 +183,7 @@ pub fn comparison_text(comparison: &Comparison) -> String {
     out
 }
 
-fn counted(n: u64, what: &str) -> String {
+pub(super) fn counted(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 

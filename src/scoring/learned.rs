@@ -130,11 +130,8 @@ impl Learned {
     #[must_use]
     pub fn effects(&self, features: &Features) -> Vec<Effect> {
         let names: Vec<&'static str> = features::names().map(|(name, _)| name).collect();
-        let of = |w: &Weight| Effect {
-            feature: names[w.feature],
-            value: features.0[w.feature],
-            effect: w.effect(features),
-        };
+        let of =
+            |w: &Weight| Effect { feature: names[w.feature], value: features.0[w.feature], effect: w.effect(features) };
         let mut effects: Vec<Effect> = self.weights.iter().map(of).filter(|e| e.effect != 0.0).collect();
         effects.sort_by(|a, b| b.effect.abs().total_cmp(&a.effect.abs()));
         effects
@@ -222,7 +219,12 @@ mod tests {
         };
         let platt = Calibrator::Platt { slope: 2.0, level: 0.5 };
         let missing = vec![Missing { block: Block::Logprobs, weight: -1.0 }];
-        Learned::new(vec![weight("sure_q10", 1.0), weight("declines", -3.0)], missing, 0.25, [platt, Calibrator::Identity])
+        Learned::new(
+            vec![weight("sure_q10", 1.0), weight("declines", -3.0)],
+            missing,
+            0.25,
+            [platt, Calibrator::Identity],
+        )
     }
 
     #[test]

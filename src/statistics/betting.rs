@@ -41,14 +41,14 @@ pub fn betting_p(losses: &[f64], bound: f64, delta: f64) -> f64 {
     }
     let mut stakes = Stakes::new();
     let scale = 2.0 * (1.0 / delta).ln() / count(losses.len());
-    let (mut log_wealth, mut best) = (0.0f64, 0.0f64);
+    let (mut log_wealth, mut most) = (0.0f64, 0.0f64);
     for &loss in losses {
         let bet = (0.99 / (1.0 - bound)).min((scale / stakes.variance()).sqrt());
         log_wealth += (-bet * (loss - bound)).ln_1p();
-        best = best.max(log_wealth);
+        most = most.max(log_wealth);
         stakes.add(loss);
     }
-    (-best).exp()
+    (-most).exp()
 }
 
 /// Watches losses one by one for a mean above `bound`: the wealth of a gambler

@@ -20,7 +20,8 @@ impl Isotonic {
     #[must_use]
     pub fn fit(pairs: &[(f64, f64)]) -> Option<Self> {
         const SHRINK: f64 = 2.0;
-        let mut pairs: Vec<(f64, f64)> = pairs.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        let mut pairs: Vec<(f64, f64)> =
+            pairs.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
         pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mean = pairs.iter().map(|(_, y)| y).sum::<f64>() / super::count(pairs.len().max(1));
         let mut blocks: Vec<Block> = Vec::new();

@@ -1,7 +1,5 @@
 //! Ridge regression of one number in 0..=1, on a basis of bent lines.
 
-
-
 /// Solves `A x = b` for a symmetric positive definite `A`, given row by row
 /// (Cholesky). Rows that are not are nudged until they are.
 #[derive(Clone, Debug)]
@@ -20,8 +18,7 @@ impl Cholesky {
                 let (a, b) = (row * size, column * size);
                 let dot: f64 = (0..column).map(|k| lower[a + k] * lower[b + k]).sum();
                 let rest = matrix[a + column] - dot;
-                lower[a + column] =
-                    if row == column { rest.max(1e-10).sqrt() } else { rest / lower[b + column] };
+                lower[a + column] = if row == column { rest.max(1e-10).sqrt() } else { rest / lower[b + column] };
             }
         }
         Self { size, lower }

@@ -76,8 +76,10 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         let (n, columns, penalty) = (300, 3, 2.0);
         let values: Vec<f64> = (0..n * columns).map(|_| random.f64() * 2.0 - 1.0).collect();
-        let labels: Vec<f64> =
-            values.chunks(columns).map(|r| f64::from(u8::from(random.f64() < sigmoid(2.0 * r[0] - r[1] + 0.5)))).collect();
+        let labels: Vec<f64> = values
+            .chunks(columns)
+            .map(|r| f64::from(u8::from(random.f64() < sigmoid(2.0 * r[0] - r[1] + 0.5))))
+            .collect();
         let weights = fit(&values, columns, &labels, penalty);
         for at in 0..columns {
             let slack = |(row, label): (&[f64], &f64)| (label - sigmoid(score(&weights, row))) * row[at];

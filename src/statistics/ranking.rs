@@ -5,6 +5,9 @@
 
 use super::count;
 
+/// Shares escalated and the quality there.
+pub type Curve = Vec<(f64, f64)>;
+
 /// Pairs of a weak and a strong answer's labels, by the weak one's score.
 #[derive(Clone, Debug)]
 pub struct Deferral {
@@ -38,7 +41,7 @@ impl Deferral {
     /// `(share escalated, quality)` for every number of rows escalated, from
     /// none to all, each row counted `weights` times.
     #[must_use]
-    pub fn curve(&self, weights: &[u32]) -> Vec<(f64, f64)> {
+    pub fn curve(&self, weights: &[u32]) -> Curve {
         let of = |row: &usize| f64::from(weights[*row]);
         let total: f64 = self.order.iter().map(of).sum();
         let mut quality = self.order.iter().map(|row| of(row) * self.weak[*row]).sum::<f64>();
@@ -94,7 +97,8 @@ impl Deferral {
         (!self.is_empty()).then(|| sum / count(self.len()))
     }
 
-    fn gap(&self, weights: &[u32]) -> Option<(Vec<(f64, f64)>, f64, f64)> {
+    /// The curve, its lower end, and its height.
+    fn gap(&self, weights: &[u32]) -> Option<(Curve, f64, f64)> {
         let curve = self.curve(weights);
         let (low, high) = (curve.first()?.1, curve.last()?.1);
         (high - low > 1e-12).then_some((curve, low, high - low))
@@ -106,7 +110,7 @@ fn trapezoid(curve: &[(f64, f64)], height: impl Fn(f64) -> f64) -> f64 {
 }
 
 /// The chance that a right answer scores above a wrong one, ties half (AUROC;
-/// Hanley & McNeil 1982). Graded labels count as right in part. None where all
+/// Hanley & `McNeil` 1982). Graded labels count as right in part. None where all
 /// labels are alike.
 #[must_use]
 pub fn auroc(pairs: &[(f64, f64)]) -> Option<f64> {
@@ -188,6 +192,6 @@ mod tests {
         assert_eq!(brier(&[(0.5, 1.0), (1.0, 1.0)]), Some(0.125));
         let two = bins(&[(0.1, 0.0), (0.3, 1.0), (0.9, 1.0), (0.7, 1.0)], 2);
         assert!((two[0].score - 0.2).abs() < 1e-12 && (two[1].label - 1.0).abs() < 1e-12);
-        assert!((expected_calibration_error(&two).expect("bins") - (0.3 + 0.2) / 2.0).abs() < 1e-12);
+        assert!((expected_calibration_error(&two).expect("bins") - 0.25).abs() < 1e-12);
     }
 }

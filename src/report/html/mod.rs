@@ -158,6 +158,7 @@ mod tests {
             quality: Some(QualityReport { prompts: 100, mean: 0.876, baseline: Some(0.9) }),
             latency: None,
             tiers: vec![tier("ada"), tier("<davinci>")],
+            study: None,
         }
     }
 
@@ -273,7 +274,8 @@ mod tests {
         let html = page(&report(), Some(&study()));
         let shown = [
             "cost $0.000330 [$0.000300, $0.000360] per prompt, 66.7% [60.0%, 70.0%] less than &lt;davinci&gt; alone",
-            "0.876 [0.810, 0.930]: the difference to &lt;davinci&gt;&#39;s, -0.024 [-0.050, +0.010], is not significant",
+            "Its quality is 0.876 [0.810, 0.930]: the difference to",
+            "&lt;davinci&gt;&#39;s, -0.024 [-0.050, +0.010], is not significant",
             "<strong>UNCERTIFIED</strong>",
             "at least 0.95 of the largest tier&#39;s quality is kept",
             "321 labelled rows",
@@ -295,7 +297,7 @@ mod tests {
             "0.861 [0.800, 0.900]",
             "ada 50.0%, &lt;davinci&gt; 50.0%",
             "score 29",
-            "<strong>2</strong> some tier",
+            "<strong>2</strong>: some tier",
         ];
         for number in shown {
             assert!(html.contains(number), "{number}");

@@ -140,7 +140,8 @@ impl Frame {
         for (at, corner) in line.corners.iter().enumerate() {
             let before = at.checked_sub(1).map_or(corner, |before| &line.corners[before]);
             for step in 1..=steps {
-                let part = f64::from(step) / f64::from(steps);
+                // Closer together at the cheap end, where the bend is sharpest.
+                let part = (f64::from(step) / f64::from(steps)).powi(2);
                 let cost = before.cost + part * (corner.cost - before.cost);
                 let quality = before.quality + part * (corner.quality - before.quality);
                 let (x, y) = self.place(&Point { cost, quality });

@@ -149,12 +149,11 @@ pub(super) fn left_out(report: &Report, study: Option<&Study>) -> String {
         (report.unanswered, "every tier of the ladder failed: counted as quality 0"),
         (report.labels_held, "labels outside 0..=1: held at the nearer end, and counted"),
     ];
-    let told: String = reasons
-        .iter()
-        .filter(|(prompts, _)| *prompts > 0)
-        .map(|(prompts, why)| format!("<li><strong>{prompts}</strong> {}</li>\n", escaped(why)))
-        .collect();
-    if told.is_empty() { told } else { format!("<ul>\n{told}</ul>\n") }
+    let mut items = String::new();
+    for (times, why) in reasons.iter().filter(|(times, _)| *times > 0) {
+        let _ = writeln!(items, "<li><strong>{times}</strong>: {}</li>", escaped(why));
+    }
+    if items.is_empty() { items } else { format!("<ul>\n{items}</ul>\n") }
 }
 
 /// What the numbers mean.

@@ -211,13 +211,16 @@ pub(super) fn sums(report: &Report) -> String {
     let top = report.tiers.last().map_or("the largest tier", |tier| &tier.tier);
     let cost = Some(&report.cost).filter(|cost| cost.prompts > 0);
     let quality = |read: fn(&QualityReport) -> Option<f64>| known(report.quality.as_ref().and_then(read), decimal);
+    let labelled = report.quality.as_ref().map_or(0, |quality| quality.prompts);
     let counted = |count: u64, share: &str| format!("{count} ({})", known(report.metric(share), percent));
     let latency = |name: &str| known(report.metric(name), |ms| short(ms, 1) + " ms");
     let rows = [
         ("prompts".to_owned(), report.prompts.to_string()),
+        ("prompts whose cost is known".to_owned(), report.cost.prompts.to_string()),
         ("cost".to_owned(), known(cost.map(|cost| cost.usd), usd)),
         (format!("cost of {top} alone"), known(cost.map(|cost| cost.baseline_usd), usd)),
         ("savings".to_owned(), known(cost.and_then(|cost| cost.savings), percent)),
+        ("prompts with a label".to_owned(), labelled.to_string()),
         ("quality".to_owned(), quality(|quality| Some(quality.mean))),
         (format!("quality of {top} alone"), quality(|quality| quality.baseline)),
         ("escalated".to_owned(), counted(report.escalated, "escalated")),
@@ -227,5 +230,9 @@ pub(super) fn sums(report: &Report) -> String {
         ("latency, 99% within".to_owned(), latency("p99_ms")),
     ];
     let rows: Vec<Vec<String>> = rows.map(|(name, value)| vec![name, value]).into();
-    table("Sums over all prompts of the replay", &["sum", "value"], &rows)
+    table(
+        "Sums over the replay; those of cost and quality over the prompts where they are known",
+        &["sum", "value"],
+        &rows,
+    )
 }

@@ -39,7 +39,16 @@ const BLOCKS: [(Block, &[&str]); 5] = [
 /// `lp_*` are logarithms held at -20; `sure_*` are `-ln(1 - p)` with `p` held at
 /// `1 - 1e-7`, which tells saturated confidences apart.
 const LOGPROBS: [&str; 11] = [
-    "lp_min", "lp_q10", "lp_q25", "lp_median", "lp_mean", "lp_tail", "lp_sum", "tokens_ln", "sure_min", "sure_q10",
+    "lp_min",
+    "lp_q10",
+    "lp_q25",
+    "lp_median",
+    "lp_mean",
+    "lp_tail",
+    "lp_sum",
+    "tokens_ln",
+    "sure_min",
+    "sure_q10",
     "sure_mean",
 ];
 const PROMPT: [&str; 10] = [
@@ -142,8 +151,7 @@ impl Seen {
     #[must_use]
     pub fn after(&self, prompt: &[f64; PROMPT.len()], smaller: &[&Self]) -> Features {
         let mut all = [f64::NAN; COUNT];
-        let parts: [&[f64]; 5] =
-            [&self.logprobs, &self.surface, prompt, &self.agreement_with(smaller), &self.marks];
+        let parts: [&[f64]; 5] = [&self.logprobs, &self.surface, prompt, &self.agreement_with(smaller), &self.marks];
         let mut at = 0;
         for part in parts {
             all[at..at + part.len()].copy_from_slice(part);

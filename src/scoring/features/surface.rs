@@ -54,9 +54,7 @@ pub(super) fn of(text: &str, form: &Form, asked: &Asked, calls_tools: bool) -> [
     let ln = |n: usize| crate::statistics::count(n).ln_1p();
     let words = Words::read(text);
     let mentioned: Vec<f64> = numbers(text).map(|(number, _)| number).take(512).collect();
-    #[expect(clippy::float_cmp, reason = "the same digits read twice")]
-    let is_in = |list: &[f64], number: f64| list.iter().any(|other| *other == number);
-    let used = asked.numbers.iter().filter(|number| is_in(&mentioned, **number)).count();
+    let used = asked.numbers.iter().filter(|number| mentioned.contains(number)).count();
     let (right, wrong) = equations::check(text);
     [
         ln(text.len()),
@@ -65,7 +63,7 @@ pub(super) fn of(text: &str, form: &Form, asked: &Asked, calls_tools: bool) -> [
         ln(memchr::memchr_iter(b'\n', text.as_bytes()).count()),
         words.digit_share,
         flag(form.is_marked()),
-        mentioned.last().map_or(0.0, |last| flag(is_in(&asked.numbers, *last))),
+        mentioned.last().map_or(0.0, |last| flag(asked.numbers.contains(last))),
         crate::statistics::count(used) / crate::statistics::count(asked.numbers.len().max(1)),
         ln(right),
         ln(wrong),
@@ -108,7 +106,8 @@ impl Words {
                 hedges += 1;
             }
             if count <= Self::LOOKED_AT {
-                let trigram = (hash ^ last.rotate_left(21) ^ before.rotate_left(42)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                let trigram =
+                    (hash ^ last.rotate_left(21) ^ before.rotate_left(42)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
                 let slot = usize::try_from(trigram >> 55).unwrap_or_default();
                 repeated += usize::from(count > 2 && seen[slot] == trigram);
                 seen[slot] = trigram;

@@ -4,15 +4,19 @@
 //! Invariant: a lookup, no rule of its own. Tiers may be skipped; what it says
 //! is only ever to serve what was answered or to ask a larger tier.
 
-use std::fmt;
+mod certificate;
+mod cuts;
+mod easiness;
 
 use serde::{Deserialize, Serialize};
 
 use crate::prompt::Prompt;
 use crate::scoring::Score;
-use crate::scoring::features::{hashed_grams, of_prompt};
 use crate::scoring::learned::Learned;
-use crate::statistics::sigmoid;
+
+pub use certificate::{Certificate, Method};
+pub use cuts::{Act, Cuts};
+pub use easiness::Easiness;
 
 /// The most tiers that are calibrated: states double with each.
 pub const MAX_TIERS: usize = 6;
@@ -61,39 +65,6 @@ pub struct StateScore {
     pub score: Learned,
 }
 
-/// How easy a prompt is, from its words: an order, learned from all tiers' labels.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Easiness {
-    /// The log odds where nothing is known.
-    pub level: f64,
-    /// One per feature of a prompt: mean, spread and weight.
-    pub dense: Vec<[f64; 3]>,
-    /// Places of hashed words that count, and by how much.
-    pub words: Vec<(u32, f32)>,
-}
-
-impl Easiness {
-    /// How easy a prompt is, 0..=1.
-    #[must_use]
-    pub fn of(&self, prompt: &Prompt) -> f64 {
-        self.at(&of_prompt(prompt), &hashed_grams(prompt))
-    }
-
-    /// How easy a prompt of these features is, 0..=1.
-    #[must_use]
-    pub fn at(&self, dense: &[f64], grams: &[(u32, f32)]) -> f64 {
-        let dense = dense.iter().zip(&self.dense).map(|(value, [mean, spread, weight])| {
-            if value.is_nan() { 0.0 } else { weight * ((value - mean) / spread).clamp(-4.0, 4.0) }
-        });
-        let words = grams.iter().filter_map(|(place, value)| {
-            let at = self.words.binary_search_by_key(place, |(place, _)| *place).ok()?;
-            Some(f64::from(self.words[at].1) * f64::from(*value))
-        });
-        sigmoid(self.level + dense.sum::<f64>() + words.sum::<f64>())
-    }
-}
-
 /// What to do at one price of money.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,115 +89,6 @@ pub struct StateActs {
     pub gated: usize,
     /// By score.
     pub scored: Cuts,
-}
-
-/// What to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Act {
-    /// Serve the answer.
-    Serve,
-    /// Ask this tier, by place.
-    Ask(usize),
-}
-
-/// What to do by where a number lies: each act holds below its bound and from
-/// the bound before on; the last has none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cuts(pub Vec<(f64, Act)>);
-
-impl Cuts {
-    /// The same act everywhere.
-    #[must_use]
-    pub fn always(act: Act) -> Self {
-        Self(vec![(f64::MAX, act)])
-    }
-
-    /// The act at a number.
-    #[must_use]
-    pub fn at(&self, number: f64) -> Act {
-        let found = self.0.iter().find(|(bound, _)| number < *bound).or(self.0.last());
-        found.map_or(Act::Serve, |(_, act)| *act)
-    }
-
-    /// The act at a number and the bounds between which it holds.
-    #[must_use]
-    pub fn around(&self, number: f64) -> (Act, f64, f64) {
-        let at = self.0.iter().position(|(bound, _)| number < *bound).unwrap_or(self.0.len().saturating_sub(1));
-        let low = at.checked_sub(1).map_or(0.0, |before| self.0[before].0);
-        let (high, act) = self.0.get(at).copied().unwrap_or((1.0, Act::Serve));
-        (act, low, high.min(1.0))
-    }
-
-    /// The least score at or above `number` from which an answer is served; 1
-    /// where there is none.
-    #[must_use]
-    pub fn served_from(&self, number: f64) -> f64 {
-        let mut low = 0.0;
-        for (bound, act) in &self.0 {
-            if *act == Act::Serve && *bound > number {
-                return f64::min(low, 1.0);
-            }
-            low = *bound;
-        }
-        1.0
-    }
-
-    fn is_sound(&self, allows: impl Fn(Act) -> bool) -> bool {
-        !self.0.is_empty()
-            && self.0.windows(2).all(|w| w[0].0 < w[1].0)
-            && self.0.iter().all(|(bound, act)| !bound.is_nan() && allows(*act))
-    }
-}
-
-/// What a calibration promises.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// True where nothing could be promised and the largest tier always answers.
-    pub uncertified: bool,
-    /// What is promised, in words.
-    pub promise: String,
-    /// The bound on the loss, or on dollars.
-    pub bound: f64,
-    /// The chance that the promise does not hold.
-    pub delta: f64,
-    /// Labelled rows it was tested on; others than those it was fitted to.
-    pub rows: usize,
-    /// Rows it was fitted to.
-    pub fitted_rows: usize,
-    /// The test.
-    pub method: Method,
-    /// Its p-value for the point in force; 1 where nothing passed.
-    pub p_value: f64,
-    /// Where the labels come from.
-    pub labels: String,
-    /// A hash of the rows.
-    pub data: String,
-    /// The seed of the split.
-    pub seed: u64,
-}
-
-/// How a promise was tested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// The exact binomial test of losses of 0 and 1.
-    ClopperPearson,
-    /// By the mean of losses in 0..=1.
-    HoeffdingBentkus,
-    /// By betting on signed losses.
-    Betting,
-}
-
-impl fmt::Display for Method {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ClopperPearson => "Clopper-Pearson",
-            Self::HoeffdingBentkus => "Hoeffding-Bentkus",
-            Self::Betting => "betting",
-        })
-    }
 }
 
 /// The place of a state: `tier` has answered, after the tiers in `after`, a bit
@@ -340,23 +202,6 @@ mod tests {
         assert_eq!(places, (0..states(4)).collect::<Vec<_>>());
         assert_eq!(state(1, 0b101), state(1, 0b1), "larger tiers do not count");
         assert_eq!((states(1), states(2)), (0, 1));
-    }
-
-    #[test]
-    fn cuts_say_what_to_do_and_until_where() {
-        let cuts = Cuts(vec![(0.3, Act::Ask(3)), (0.6, Act::Ask(2)), (f64::MAX, Act::Serve)]);
-        assert_eq!([0.0, 0.3, 0.59, 0.6, 1.0].map(|u| cuts.at(u)), [
-            Act::Ask(3),
-            Act::Ask(2),
-            Act::Ask(2),
-            Act::Serve,
-            Act::Serve
-        ]);
-        assert_eq!(cuts.around(0.4), (Act::Ask(2), 0.3, 0.6));
-        assert!((cuts.served_from(0.1) - 0.6).abs() < 1e-12);
-        let hopeless = Cuts(vec![(0.1, Act::Serve), (0.5, Act::Ask(2)), (f64::MAX, Act::Serve)]);
-        assert!(hopeless.served_from(0.05).abs() < 1e-12);
-        assert!((hopeless.served_from(0.2) - 0.5).abs() < 1e-12);
     }
 
     #[test]
