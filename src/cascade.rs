@@ -110,7 +110,10 @@ impl Asking<'_> {
     async fn take(self, reply: Reply, delivery: Delivery) -> Result<Judged, Failure> {
         let is_free = reply.cache.is_free();
         match (reply.said, delivery) {
-            (Said::Whole(answer), _) => Ok(self.judge_whole(answer, is_free, reply.recorded_cost)),
+            (Said::Whole(answer), _) => {
+                let (outcome, cost, flow) = self.judge_whole(answer, is_free, reply.recorded_cost);
+                Ok((outcome, cost.plus(reply.judging), flow))
+            }
             (Said::Flow(flow), Delivery::Prefix(tokens)) => self.judge_prefix(flow, tokens.get() as usize).await,
             (Said::Flow(flow), _) => Ok((Outcome::Flowing { why: Why::LastTier }, Cost::UNKNOWN, Some(flow))),
         }

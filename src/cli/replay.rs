@@ -73,7 +73,7 @@ impl Replay {
         let policy = Arc::new(load::policy(self.policy.as_deref(), false)?);
         let against = self.against.as_deref().map(|path| load::policy(Some(path), false)).transpose()?;
         let labels = self.labels.to_string();
-        let mut sides = vec![Side::new(Run::new(policy.clone()), &labels)];
+        let mut sides = vec![Side::new(Run::new(policy), &labels)];
         sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)), &labels)));
         let mut joined =
             Joined { waiting: [HashMap::new(), HashMap::new()], differences: Differences::keeping(self.changes) };

@@ -18,7 +18,7 @@ use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::policy::{CacheRule, Policy, Tier};
-use crate::price::Usd;
+use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
@@ -153,7 +153,8 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
 
 impl Entry {
     fn reply(self, cache: CacheUse) -> Reply {
-        Reply { said: Said::Whole(self.answer), cache, recorded_cost: self.recorded_cost, quality: self.quality }
+        let (said, judging) = (Said::Whole(self.answer), Cost::FREE);
+        Reply { said, cache, recorded_cost: self.recorded_cost, judging, quality: self.quality }
     }
 }
 

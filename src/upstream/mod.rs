@@ -5,6 +5,7 @@
 
 mod cached;
 mod client;
+mod judged;
 mod limited;
 mod live;
 mod passage;
@@ -22,12 +23,13 @@ use crate::answer::Answer;
 use crate::clock::Clock;
 pub use crate::decision::Delivery;
 use crate::policy::{Policy, Tier};
-use crate::price::Usd;
+use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
 pub use cached::Cached;
 pub use client::CannotStart;
+pub use judged::Judged;
 pub use limited::Limited;
 pub use live::Live;
 pub use passage::{Passage, end_to_end};
@@ -54,6 +56,8 @@ pub struct Reply {
     pub cache: CacheUse,
     /// What a recording says it cost.
     pub recorded_cost: Option<Usd>,
+    /// What having it judged cost.
+    pub judging: Cost,
     /// The recorded label, 0..=1. Scorers never see a `Reply`.
     pub quality: Option<f64>,
 }
@@ -62,7 +66,7 @@ impl Reply {
     /// An answer from a live upstream, no cache involved.
     #[must_use]
     pub fn live(said: Said) -> Self {
-        Self { said, cache: CacheUse::Off, recorded_cost: None, quality: None }
+        Self { said, cache: CacheUse::Off, recorded_cost: None, judging: Cost::FREE, quality: None }
     }
 }
 
@@ -101,9 +105,15 @@ impl std::fmt::Debug for Flow {
     }
 }
 
-/// The layers of the policy around what finally answers.
-pub fn layered<U: Upstream, C: Clock>(origin: U, policy: &Policy, clock: C) -> Cached<Limited<U, C>, C> {
-    Cached::new(Limited::new(origin, policy, &clock), policy, clock)
+/// The layers of the policy around what finally answers. Judges outermost: they are
+/// asked through the caches and limits of their own tiers.
+pub fn layered<U: Upstream, C: Clock>(
+    origin: U,
+    policy: &Arc<Policy>,
+    clock: C,
+) -> Judged<Cached<Limited<U, C>, C>, C> {
+    let cached = Cached::new(Limited::new(origin, policy, &clock), policy, clock.clone());
+    Judged::new(cached, policy.clone(), clock)
 }
 
 /// What finally answers, one per upstream of the policy.

@@ -11,6 +11,7 @@ use super::{Delivery, Reply, Said, Upstream};
 use crate::clock::Clock;
 use crate::exchange::Exchange;
 use crate::policy::Tier;
+use crate::price::Cost;
 use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
@@ -78,6 +79,7 @@ impl<C: Clock> Upstream for Recorded<C> {
             said: Said::Whole(Arc::new(recorded.answer(prompt.endpoint)?)),
             cache: CacheUse::Off,
             recorded_cost: recorded.cost,
+            judging: Cost::FREE,
             quality: recorded.quality,
         })
     }
