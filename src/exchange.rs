@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -51,6 +52,7 @@ pub struct RecordedAnswer {
     pub is_label_held: bool,
     marks: Marks,
     body: Recorded,
+    read: OnceLock<Result<Arc<Answer>, Failure>>,
 }
 
 #[derive(Clone, Debug)]
@@ -201,6 +203,7 @@ fn recorded(line: &Bytes, tier: &str, answer: LineAnswer<'_>) -> Result<Recorded
         is_label_held: answer.quality.is_some_and(|q| !(0.0..=1.0).contains(&q)),
         marks: answer.marks,
         body,
+        read: OnceLock::new(),
     })
 }
 
@@ -226,18 +229,25 @@ impl RecordedAnswer {
             #[serde(default, deserialize_with = "crate::openai::chunk::usage")]
             usage: Option<Usage>,
         }
-        let read = |bytes: &Bytes| serde_json::from_slice::<Counted>(bytes).ok()?.usage;
+        let read = |bytes: &Bytes| match last_member(bytes, b"\"usage\":") {
+            Some(value) => crate::openai::chunk::usage(&mut serde_json::Deserializer::from_slice(value)).ok()?,
+            None => serde_json::from_slice::<Counted>(bytes).ok()?.usage,
+        };
         (200..300).contains(&self.status).then(|| match &self.body {
             Recorded::Body(body) => read(body),
             Recorded::Frames(frames) => frames.iter().rev().find_map(read),
         })
     }
 
-    /// The answer as the tier would give it now.
+    /// The answer as the tier would give it now; read once.
     ///
     /// # Errors
     /// Where the tier failed then, or what was recorded is no answer.
-    pub fn answer(&self, endpoint: Endpoint) -> Result<Answer, Failure> {
+    pub fn answer(&self, endpoint: Endpoint) -> Result<Arc<Answer>, Failure> {
+        self.read.get_or_init(|| self.read(endpoint).map(Arc::new)).clone()
+    }
+
+    fn read(&self, endpoint: Endpoint) -> Result<Answer, Failure> {
         if !(200..300).contains(&self.status) {
             let body = match &self.body {
                 Recorded::Body(body) => body.clone(),
@@ -256,12 +266,45 @@ impl RecordedAnswer {
     }
 }
 
+/// The value of a body's last member where that has this name, so that the rest
+/// need not be read: what follows the value is the end of the body. None says
+/// nothing.
+fn last_member<'b>(body: &'b [u8], name: &[u8]) -> Option<&'b [u8]> {
+    let at = memchr::memmem::rfind(body, name)?;
+    // Within a text the quotes are escaped.
+    if at == 0 || body[at - 1] == b'\\' {
+        return None;
+    }
+    let value = &body[at + name.len()..];
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+    values.next()?.ok()?;
+    let (value, rest) = value.split_at(values.byte_offset());
+    (rest.trim_ascii() == b"}").then_some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn why(line: &'static str) -> String {
         Exchange::parse(&Bytes::from_static(line.as_bytes())).expect_err(line).to_string()
+    }
+
+    #[test]
+    fn usage_is_found_wherever_it_stands() {
+        for (body, tokens) in [
+            (r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#, Some(3)),
+            (r#"{"usage":{"prompt_tokens":3},"choices":[]}"#, Some(3)),
+            (r#"{"usage":{"prompt_tokens":3},"x":{"usage":{"prompt_tokens":4}}}"#, Some(3)),
+            (r#"{"usage":{"prompt_tokens":3},"x":"\"usage\":{}"}"#, Some(3)),
+            (r#"{"choices":[],"usage": null }"#, None),
+            (r#"{"choices":[]}"#, None),
+        ] {
+            let line = format!(r#"{{"id":"a","path":"/v1/completions","request":{{"model":"m"}},"answers":{{"ada":{{"status":200,"body":{body}}}}}}}"#);
+            let exchange = Exchange::parse(&Bytes::from(line)).expect(body);
+            let usage = exchange.answers["ada"].usage().expect("it answered");
+            assert_eq!(usage.and_then(|u| u.prompt_tokens), tokens, "{body}");
+        }
     }
 
     #[test]

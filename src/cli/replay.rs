@@ -236,6 +236,9 @@ fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Recei
                 batch.push(match read {
                     Ok(mut exchange) => {
                         labels.apply(&policy, &mut exchange);
+                        // Most often asked first; read here, on this thread.
+                        let first = exchange.answer_of(&policy.tiers[0]);
+                        let _ = first.map(|answer| answer.answer(exchange.prompt.endpoint));
                         Item::Exchange(Arc::new(exchange))
                     }
                     Err(error) => Item::Broken(error),

@@ -79,14 +79,12 @@ impl Policy {
     /// When the client names a model that neither the policy, a route nor a
     /// tier is called.
     pub fn ladder_for(&self, prompt: &Prompt) -> Result<Ladder, UnknownModel> {
-        if let Some(tier) = self.tier_named(&prompt.model) {
-            return Ok(self.fitted(&self.ladders.named[tier], prompt));
+        let is_known = || prompt.model == self.name || self.routes.iter().any(|route| route.names(&prompt.model));
+        if self.tier_named(&prompt.model).is_some() || is_known() {
+            return Ok(self.ladder_for_recorded(prompt));
         }
-        if prompt.model != self.name && !self.routes.iter().any(|route| route.names(&prompt.model)) {
-            let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
-            return Err(UnknownModel { model: prompt.model.clone(), meant });
-        }
-        Ok(self.ladder_of_known(prompt))
+        let meant = did_you_mean(&prompt.model, self.model_names()).map(str::to_owned);
+        Err(UnknownModel { model: prompt.model.clone(), meant })
     }
 
     /// The ladder of a replayed prompt: as [`Policy::ladder_for`], but a model
@@ -94,7 +92,10 @@ impl Policy {
     /// recordings keep the name the client used then.
     #[must_use]
     pub fn ladder_for_recorded(&self, prompt: &Prompt) -> Ladder {
-        self.ladder_for(prompt).unwrap_or_else(|_| self.ladder_of_known(prompt))
+        match self.tier_named(&prompt.model) {
+            Some(tier) => self.fitted(&self.ladders.named[tier], prompt),
+            None => self.ladder_of_known(prompt),
+        }
     }
 
     /// The part of a ladder from where a calibrated rule starts this prompt; all

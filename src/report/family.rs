@@ -1,6 +1,9 @@
 //! What a policy could have done: itself, with its thresholds moved together, or
 //! with another price of money. Caches, limits and routes are left aside.
 
+use std::sync::Arc;
+
+use crate::answer::Answer;
 use crate::calibration::Labelled;
 use crate::exchange::Exchange;
 use crate::outcomes::{Row, Rows};
@@ -46,7 +49,7 @@ impl Could {
 
 /// Each tier's score where every smaller one has answered before.
 fn ladder_scores(policy: &Policy, exchange: &Exchange) -> Vec<f64> {
-    let (mut before, mut after) = (Vec::new(), 0u32);
+    let (mut before, mut after): (Vec<Arc<Answer>>, u32) = (Vec::new(), 0);
     let mut scores = Vec::new();
     for tier in &policy.tiers {
         let recorded = exchange.answer_of(tier).and_then(|r| r.answer(exchange.prompt.endpoint).ok());
@@ -54,7 +57,7 @@ fn ladder_scores(policy: &Policy, exchange: &Exchange) -> Vec<f64> {
             scores.push(-1.0);
             continue;
         };
-        let smaller: Vec<_> = before.iter().collect();
+        let smaller: Vec<&Answer> = before.iter().map(|answer| &**answer).collect();
         let answer_pattern = policy.answer_pattern.as_ref();
         let evidence = Evidence { smaller: &smaller, after, answer_pattern, ..Evidence::of(&exchange.prompt, &answer) };
         let graded = grade(&check.gates, &check.scorers, &evidence);

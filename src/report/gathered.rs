@@ -1,7 +1,7 @@
 //! The prompts of a replay that a study is made of, kept one by one: a sample by
 //! hash where there are very many, so that it does not depend on their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::exchange::Exchange;
 use crate::outcomes::{Rows, alone_cost, number};
@@ -37,6 +37,8 @@ pub(super) struct Kept {
 pub(super) struct Gathered {
     /// By hash and place in the recording.
     kept: BTreeMap<(u64, u64), Kept>,
+    /// The lowest of them, for the curve.
+    curved: BTreeSet<(u64, u64)>,
     pub left_out: u64,
     pub not_sampled: u64,
     rows: Rows,
@@ -49,7 +51,6 @@ impl Gathered {
         self.seen += 1;
         let hash = number(blake3::hash(exchange.id.as_bytes()).as_bytes());
         let key = (hash, self.seen);
-        let lowest = self.kept.range(..key).take(CURVED).count();
         if self.kept.len() >= KEPT && self.kept.last_key_value().is_some_and(|(last, _)| *last < key) {
             self.not_sampled += 1;
             return;
@@ -58,8 +59,15 @@ impl Gathered {
             self.left_out += 1;
             return;
         };
-        if lowest < CURVED {
+        if self.curved.len() < CURVED || self.curved.last().is_some_and(|last| key < *last) {
             kept.could = super::family::Could::of(policy, exchange);
+            self.curved.insert(key);
+            if self.curved.len() > CURVED
+                && let Some(out) = self.curved.pop_last()
+                && let Some(kept) = self.kept.get_mut(&out)
+            {
+                kept.could = None;
+            }
         }
         self.kept.insert(key, kept);
         if self.kept.len() > KEPT {

@@ -91,36 +91,47 @@ fn served_share(rows: &[&Kept], tiers: usize) -> Vec<f64> {
 struct Curve {
     /// The row of each prompt that it was worked out for.
     rows: Vec<usize>,
-    /// Cost and quality, by point and prompt.
-    walked: Vec<Vec<(f64, f64)>>,
+    /// Costs, then qualities, of all points, prompt after prompt.
+    walked: Vec<f64>,
+    points: usize,
 }
 
 impl Curve {
+    fn none() -> Self {
+        Self { rows: Vec::new(), walked: Vec::new(), points: 0 }
+    }
+
     fn of(policy: &Policy, rows: &[&Kept]) -> Self {
         let (places, could): (Vec<usize>, Vec<&family::Could>) =
             rows.iter().enumerate().filter_map(|(at, row)| Some((at, row.could.as_ref()?))).unzip();
         if could.is_empty() {
-            return Self { rows: places, walked: Vec::new() };
+            return Self::none();
         }
         let labelled = family::labelled(policy, &could);
-        let walk = |point: &crate::stopping::Point| {
-            let walk = |row| labelled.walk(point, row);
-            (0..labelled.len()).map(walk).map(|w| (w.cost, w.quality)).collect()
-        };
-        Self { rows: places, walked: family::points(policy).iter().map(walk).collect() }
+        let points = family::points(policy);
+        let mut walked = Vec::with_capacity(2 * points.len() * labelled.len());
+        for row in 0..labelled.len() {
+            let ways: Vec<_> = points.iter().map(|point| labelled.walk(point, row)).collect();
+            walked.extend(ways.iter().map(|w| w.cost));
+            walked.extend(ways.iter().map(|w| w.quality));
+        }
+        Self { rows: places, walked, points: points.len() }
     }
 
     /// Mean cost and quality of each point, prompts counted `weights` times.
     fn points(&self, weights: Option<&[u32]>) -> Vec<Point> {
-        let weight: Vec<f64> =
-            self.rows.iter().map(|row| weights.map_or(1.0, |weights| f64::from(weights[*row]))).collect();
-        let total: f64 = weight.iter().sum();
-        let point = |walked: &Vec<(f64, f64)>| {
-            let sum =
-                |of: fn(&(f64, f64)) -> f64| walked.iter().zip(&weight).map(|(w, times)| of(w) * times).sum::<f64>();
-            Point { cost: sum(|w| w.0) / total, quality: sum(|w| w.1) / total }
-        };
-        self.walked.iter().map(point).collect()
+        if self.points == 0 {
+            return Vec::new();
+        }
+        let mut sums = vec![0.0; 2 * self.points];
+        let mut total = 0.0;
+        for (row, ways) in self.rows.iter().zip(self.walked.chunks_exact(2 * self.points)) {
+            let times = weights.map_or(1.0, |weights| f64::from(weights[*row]));
+            total += times;
+            sums.iter_mut().zip(ways).for_each(|(sum, way)| *sum += times * way);
+        }
+        let (costs, qualities) = sums.split_at(self.points);
+        costs.iter().zip(qualities).map(|(c, q)| Point { cost: c / total, quality: q / total }).collect()
     }
 }
 
@@ -130,26 +141,34 @@ struct Drawn(Vec<Option<Interval>>);
 impl Drawn {
     fn of(rows: &[&Kept], tiers: usize, curve: &Curve) -> Self {
         let groups: Vec<u64> = rows.iter().map(|row| row.group).collect();
+        // What is summed, prompt after prompt: served label and cost, then each tier's.
+        let each = 2 + 2 * tiers;
+        let numbers = rows.iter().flat_map(|row| {
+            [row.served_quality, row.spent].into_iter().chain(row.quality.iter().copied()).chain(row.cost.iter().copied())
+        });
+        let numbers: Vec<f64> = numbers.collect();
         Self(bootstrap(&groups, DRAWS, SEED, |weights| {
-            let mean = |value: &dyn Fn(&Kept) -> f64| {
-                let (sum, total) = rows.iter().zip(weights).fold((0.0, 0.0), |(sum, total), (row, times)| {
-                    (sum + f64::from(*times) * value(row), total + f64::from(*times))
-                });
-                sum / total
+            let mut means = vec![0.0; each];
+            let mut total = 0.0;
+            for (times, row) in weights.iter().zip(numbers.chunks_exact(each)) {
+                let times = f64::from(*times);
+                total += times;
+                means.iter_mut().zip(row).for_each(|(sum, number)| *sum += times * number);
+            }
+            means.iter_mut().for_each(|mean| *mean /= total);
+            let (qualities, costs) = means[2..].split_at(tiers);
+            let top = Point { cost: costs[tiers - 1], quality: qualities[tiers - 1] };
+            let [dearest, cheapest] = [f64::max, f64::min].map(|pick| costs.iter().copied().reduce(pick));
+            let over_costs = || {
+                let hull = Hull::of(&[curve.points(Some(weights)), vec![top]].concat())?;
+                hull.mean_quality(cheapest?, dearest?)
             };
-            let of = |tier: usize| Point { cost: mean(&|r| r.cost[tier]), quality: mean(&|r| r.quality[tier]) };
-            let (quality, cost) = (mean(&|r| r.served_quality), mean(&|r| r.spent));
-            let singles: Vec<Point> = (0..tiers).map(of).collect();
-            let top = singles[tiers - 1];
-            let [dearest, cheapest] = [f64::max, f64::min].map(|pick| singles.iter().map(|p| p.cost).reduce(pick));
-            let hull = Hull::of(&[curve.points(Some(weights)), vec![top]].concat());
-            let over_costs = || hull.as_ref()?.mean_quality(cheapest?, dearest?);
             vec![
-                Some(quality),
-                Some(cost),
-                (top.cost > 0.0).then(|| 1.0 - cost / top.cost),
-                Some(quality - top.quality),
-                over_costs(),
+                Some(means[0]),
+                Some(means[1]),
+                (top.cost > 0.0).then(|| 1.0 - means[1] / top.cost),
+                Some(means[0] - top.quality),
+                over_costs().filter(|_| curve.points > 0),
             ]
         }))
     }
@@ -212,10 +231,9 @@ fn tasks(rows: &[&Kept], tiers: usize) -> Vec<TaskStudy> {
     if names.len() < 2 {
         return Vec::new();
     }
-    let none = Curve { rows: Vec::new(), walked: Vec::new() };
     let task = |name: &String| {
         let rows: Vec<&Kept> = rows.iter().filter(|row| row.task.as_ref() == Some(name)).copied().collect();
-        let drawn = Drawn::of(&rows, tiers, &none);
+        let drawn = Drawn::of(&rows, tiers, &Curve::none());
         let top = Point { cost: over(&rows, |r| r.cost[tiers - 1]), quality: over(&rows, |r| r.quality[tiers - 1]) };
         let quality = over(&rows, |r| r.served_quality);
         TaskStudy {

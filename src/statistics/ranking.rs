@@ -61,8 +61,20 @@ impl Deferral {
     /// no better.
     #[must_use]
     pub fn apgr(&self, weights: &[u32]) -> Option<f64> {
-        let (curve, low, gap) = self.gap(weights)?;
-        Some(trapezoid(&curve, |quality| (quality - low) / gap))
+        let of = |row: &usize| f64::from(weights[*row]);
+        let gain = |row: &usize| of(row) * (self.strong[*row] - self.weak[*row]);
+        let (total, gap) = self.order.iter().fold((0.0, 0.0), |(n, gap), row| (n + of(row), gap + gain(row)));
+        if gap <= 1e-12 * total {
+            return None;
+        }
+        // In one pass, since it is drawn thousands of times.
+        let (mut area, mut won) = (0.0, 0.0);
+        for row in &self.order {
+            let after = won + gain(row);
+            area += of(row) * f64::midpoint(won, after);
+            won = after;
+        }
+        Some(area / (total * gap))
     }
 
     /// The least share to escalate for `target` of the gap (CPT); none where

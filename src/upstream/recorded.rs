@@ -76,7 +76,7 @@ impl<C: Clock> Upstream for Recorded<C> {
             self.clock.sleep(Duration::from_secs_f64(ms / 1000.0)).await;
         }
         Ok(Reply {
-            said: Said::Whole(Arc::new(recorded.answer(prompt.endpoint)?)),
+            said: Said::Whole(recorded.answer(prompt.endpoint)?),
             cache: CacheUse::Off,
             recorded_cost: recorded.cost,
             judging: Cost::FREE,
