@@ -7,12 +7,12 @@
 //! ```
 //!
 //! Costs are shares of what the largest tier costs on the same rows, means over
-//! the splits; "n/a" where a method never reaches the quality on some split.
+//! the splits, read off the hull of each method's policies on the half replayed; "n/a" where a method never reaches the quality on some split.
 
 use std::process::ExitCode;
 
 use prompt_cascade::calibration::{Fitted, Labelled, halves, path};
-use prompt_cascade::outcomes::{Row, Rows};
+use prompt_cascade::outcomes::{Row, join};
 use prompt_cascade::policy::{Outside, Policy};
 use prompt_cascade::recording::Lines;
 use prompt_cascade::statistics::curve::{Hull, Point};
@@ -36,12 +36,12 @@ fn main() -> ExitCode {
     let policy = Policy::parse("policy", &policy, outside).unwrap_or_else(|problems| panic!("{problems}")).0;
     let verbose = std::env::var("VERBOSE").is_ok();
     for path in arguments {
-        let mut rows = Rows::default();
         let lines = Lines::open(path.as_ref()).unwrap_or_else(|e| panic!("{e}"));
-        let rows: Vec<Row> = lines
+        let mut rows: Vec<Row> = lines
             .map(|line| line.unwrap_or_else(|e| panic!("{e}")))
-            .map(|exchange| rows.row(&policy, &exchange).unwrap_or_else(|e| panic!("{}: {e}", exchange.id)))
+            .map(|exchange| Row::of(&policy, &exchange).unwrap_or_else(|e| panic!("{}: {e}", exchange.id)))
             .collect();
+        join(&mut rows);
         println!("\n{path}: {} prompts, {} a half\n", rows.len(), rows.len() / 2);
         table(&rows, policy.tiers.len(), verbose);
     }
@@ -60,8 +60,8 @@ fn table(rows: &[Row], tiers: usize, verbose: bool) {
         };
         let singles: Points = (0..tiers).map(of).collect();
         let top = singles[tiers - 1];
-        let no_skip = path(&fitted.labelled, u32::MAX);
-        let ours: Points = no_skip
+        let points = path(&fitted.labelled, u32::MAX);
+        let ours: Points = points
             .iter()
             .map(|p| test.measured(p.clone()))
             .map(|p| Point { cost: p.cost, quality: p.quality })

@@ -90,7 +90,8 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
     async fn ask(&self, asking: Asking<'_>, delivery: Delivery) -> (Attempt, Option<Flow>) {
         let asked_at = self.clock.now();
         let reply = self.upstream.ask(asking.tier, asking.prompt, delivery).await;
-        let (cache, quality) = reply.as_ref().map_or((CacheUse::Off, None), |r| (r.cache, r.quality));
+        let told = reply.as_ref().map_or((CacheUse::Off, None, Cost::FREE), |r| (r.cache, r.quality, r.judging));
+        let (cache, quality, judging) = told;
         let judged = match reply {
             Ok(reply) => asking.take(reply, delivery).await,
             Err(failure) => Err(failure),
@@ -101,7 +102,7 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
             (Outcome::Failed(failure), cost, None)
         });
         let elapsed: Duration = self.clock.now().saturating_sub(asked_at);
-        (Attempt { tier: asking.tier.index, outcome, cost, cache, elapsed, quality }, flow)
+        (Attempt { tier: asking.tier.index, outcome, cost: cost.plus(judging), judging, cache, elapsed, quality }, flow)
     }
 }
 
@@ -110,10 +111,7 @@ impl Asking<'_> {
     async fn take(self, reply: Reply, delivery: Delivery) -> Result<Judged, Failure> {
         let is_free = reply.cache.is_free();
         match (reply.said, delivery) {
-            (Said::Whole(answer), _) => {
-                let (outcome, cost, flow) = self.judge_whole(answer, is_free, reply.recorded_cost);
-                Ok((outcome, cost.plus(reply.judging), flow))
-            }
+            (Said::Whole(answer), _) => Ok(self.judge_whole(answer, is_free, reply.recorded_cost)),
             (Said::Flow(flow), Delivery::Prefix(tokens)) => self.judge_prefix(flow, tokens.get() as usize).await,
             (Said::Flow(flow), _) => Ok((Outcome::Flowing { why: Why::LastTier }, Cost::UNKNOWN, Some(flow))),
         }
@@ -121,7 +119,7 @@ impl Asking<'_> {
 
     fn judge_whole(self, answer: Arc<Answer>, is_free: bool, recorded_cost: Option<Usd>) -> Judged {
         let Self { policy, tier, is_last, prompt, trace } = self;
-        let after = trace.answered();
+        let after = trace.asked();
         let verdict = judge(policy, tier, is_last, after, || match &tier.accept {
             Accept::Checked(check) => {
                 let answer_pattern = policy.answer_pattern.as_ref();
@@ -163,7 +161,7 @@ impl Asking<'_> {
     fn verdict_on(self, frames: &[Bytes]) -> Option<Why> {
         let Accept::Checked(check) = &self.tier.accept else { return None };
         let answer = Answer::from_frames(self.prompt.endpoint, frames.to_vec()).ok()?;
-        let evidence = Evidence { after: self.trace.answered(), ..Evidence::of(self.prompt, &answer) };
+        let evidence = Evidence { after: self.trace.asked(), ..Evidence::of(self.prompt, &answer) };
         let grade = grade_prefix(&check.gates, &check.scorers, &evidence)?;
         let verdict = judge(self.policy, self.tier, self.is_last, evidence.after, || grade);
         verdict.is_accepted.then_some(verdict.why)

@@ -54,7 +54,11 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
             Outcome::Answered { verdict, .. } => {
                 least = verdict.next.unwrap_or(0).clamp(least, ladder.last().max(least));
             }
-            Outcome::Failed(_) => {}
+            // Calibrated as an answer that a gate refused.
+            Outcome::Failed(_) => {
+                let next = policy.stopping.as_ref().map_or(0, |s| s.after_gate(last.tier, trace.asked()));
+                least = next.clamp(least, ladder.last().max(least));
+            }
         }
     }
     match ladder.tiers().iter().find(|tier| **tier >= least) {
@@ -71,8 +75,8 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
     }
 }
 
-/// What becomes of a tier's answer; `after` has a bit for each smaller tier that
-/// answered before. `grade` is asked for only where it counts.
+/// What becomes of a tier's answer; `after` has a bit for each tier that was
+/// asked before. `grade` is asked for only where it counts.
 #[must_use]
 pub fn judge(policy: &Policy, tier: &Tier, is_last: bool, after: u32, grade: impl FnOnce() -> Grade) -> Verdict {
     let Accept::Checked(check) = &tier.accept else { return Verdict::accepted(Why::LastTier) };

@@ -300,7 +300,9 @@ mod tests {
             (r#"{"choices":[],"usage": null }"#, None),
             (r#"{"choices":[]}"#, None),
         ] {
-            let line = format!(r#"{{"id":"a","path":"/v1/completions","request":{{"model":"m"}},"answers":{{"ada":{{"status":200,"body":{body}}}}}}}"#);
+            let line = format!(
+                r#"{{"id":"a","path":"/v1/completions","request":{{"model":"m"}},"answers":{{"ada":{{"status":200,"body":{body}}}}}}}"#
+            );
             let exchange = Exchange::parse(&Bytes::from(line)).expect(body);
             let usage = exchange.answers["ada"].usage().expect("it answered");
             assert_eq!(usage.and_then(|u| u.prompt_tokens), tokens, "{body}");

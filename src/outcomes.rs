@@ -19,7 +19,9 @@ use crate::tokens;
 /// One prompt that every tier has answered and somebody labelled.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Prompts of one conversation, or all but the same, share it.
+    /// What it shares with others.
+    pub kin: Kin,
+    /// Rows of one group are one draw; see [`join`].
     pub group: u64,
     /// What kind of prompt it is.
     pub task: Option<String>,
@@ -40,6 +42,9 @@ pub struct Row {
 /// Why an exchange is no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum NoRow {
+    /// The policy does not send it down the whole ladder.
+    #[error("a route, or what a tier can take, keeps it from the whole ladder")]
+    OtherLadder,
     /// A tier's answer is not recorded.
     #[error("a tier's answer is not recorded")]
     NotRecorded,
@@ -51,20 +56,17 @@ pub enum NoRow {
     Unpriced,
 }
 
-/// Makes rows; remembers which prompts belong together.
-#[derive(Debug, Default)]
-pub struct Rows {
-    group_of_words: HashMap<u64, u64>,
-}
-
-impl Rows {
+impl Row {
     /// The row of an exchange under a policy's prices and gates.
     ///
     /// # Errors
     /// Where something about some tier is not known.
-    pub fn row(&mut self, policy: &Policy, exchange: &Exchange) -> Result<Row, NoRow> {
+    pub fn of(policy: &Policy, exchange: &Exchange) -> Result<Self, NoRow> {
         let prompt = &exchange.prompt;
         let tiers = policy.tiers.len();
+        if policy.ladder_for_recorded(prompt).tiers().len() < tiers {
+            return Err(NoRow::OtherLadder);
+        }
         let (mut quality, mut cost, mut answers) = (Vec::new(), Vec::new(), Vec::new());
         for tier in &policy.tiers {
             let recorded = exchange.answer_of(tier).ok_or(NoRow::NotRecorded)?;
@@ -96,8 +98,10 @@ impl Rows {
             }
             None => Features::unknown(),
         });
-        Ok(Row {
-            group: self.group(exchange),
+        let kin = Kin::of(exchange);
+        Ok(Self {
+            group: kin.conversation,
+            kin,
             task: exchange.task.clone(),
             features: features.collect(),
             quality,
@@ -107,16 +111,67 @@ impl Rows {
             grams: hashed_grams(prompt),
         })
     }
+}
 
-    /// The group of an exchange: its conversation; the same for questions in the
-    /// same words.
-    pub fn group(&mut self, exchange: &Exchange) -> u64 {
-        let question = exchange.prompt.asked().question.to_lowercase();
-        let words: Vec<&str> = question.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
-        let conversation = exchange.prompt.turn().conversation;
-        let own = conversation.unwrap_or(*exchange.prompt.content_key());
-        *self.group_of_words.entry(number(blake3::hash(words.join(" ").as_bytes()).as_bytes())).or_insert(number(&own))
+/// What two prompts may share, so that one tells about the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kin {
+    /// The conversation.
+    pub conversation: u64,
+    /// The words of everything asked, where this opens a conversation.
+    pub words: Option<u64>,
+}
+
+impl Kin {
+    /// Of an exchange.
+    #[must_use]
+    pub fn of(exchange: &Exchange) -> Self {
+        let turn = exchange.prompt.turn();
+        let conversation = number(&turn.conversation.unwrap_or(*exchange.prompt.content_key()));
+        let words = (!turn.is_later).then(|| {
+            let mut hasher = blake3::Hasher::new();
+            let mut any = false;
+            for text in exchange.prompt.texts() {
+                for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+                    any = true;
+                    hasher.update(word.to_lowercase().as_bytes()).update(b" ");
+                }
+            }
+            any.then(|| number(hasher.finalize().as_bytes()))
+        });
+        Self { conversation, words: words.flatten() }
     }
+}
+
+/// Puts rows that are kin into one group.
+pub fn join(rows: &mut [Row]) {
+    let kin: Vec<Kin> = rows.iter().map(|row| row.kin).collect();
+    rows.iter_mut().zip(groups(&kin)).for_each(|(row, group)| row.group = group);
+}
+
+/// One number for all that are kin, directly or by others: their conversation's
+/// lowest. In the order given, and whatever the order is.
+#[must_use]
+pub fn groups(kin: &[Kin]) -> Vec<u64> {
+    fn root(parent: &mut HashMap<u64, u64>, of: u64) -> u64 {
+        let mut at = of;
+        while let Some(up) = parent.get(&at).copied().filter(|up| *up != at) {
+            at = up;
+        }
+        parent.insert(of, at);
+        at
+    }
+    let mut parent: HashMap<u64, u64> = HashMap::new();
+    let mut by_words: HashMap<u64, u64> = HashMap::new();
+    for one in kin {
+        let Some(words) = one.words else { continue };
+        let other = *by_words.entry(words).or_insert(one.conversation);
+        let (a, b) = (root(&mut parent, one.conversation), root(&mut parent, other));
+        // The lower one leads, so that order does not matter.
+        parent.insert(a.max(b), a.min(b));
+        parent.entry(a.min(b)).or_insert(a.min(b));
+    }
+    kin.iter().map(|one| root(&mut parent, one.conversation)).collect()
 }
 
 fn evidence<'a>(policy: &'a Policy, prompt: &'a Prompt, answer: &'a Answer) -> Evidence<'a> {

@@ -32,8 +32,10 @@ pub struct Attempt {
     pub tier: usize,
     /// What came of it.
     pub outcome: Outcome,
-    /// What it cost.
+    /// What it cost, its judge included.
     pub cost: Cost,
+    /// What having it judged cost; unknown where a replay has no judge's word.
+    pub judging: Cost,
     /// What the tier's cache did.
     pub cache: CacheUse,
     /// How long it took.
@@ -270,12 +272,11 @@ impl Trace {
         }
     }
 
-    /// The tiers that have answered, a bit for each place in the policy.
+    /// The tiers that were asked, a bit for each place in the policy.
     #[must_use]
-    pub fn answered(&self) -> u32 {
-        let answered = self.attempts.iter().filter(|a| matches!(a.outcome, Outcome::Answered { .. }));
-        answered
-            .fold(0, |bits, attempt| bits | 1u32.checked_shl(u32::try_from(attempt.tier).unwrap_or(32)).unwrap_or(0))
+    pub fn asked(&self) -> u32 {
+        let bit = |attempt: &Attempt| 1u32.checked_shl(u32::try_from(attempt.tier).unwrap_or(32)).unwrap_or(0);
+        self.attempts.iter().fold(0, |bits, attempt| bits | bit(attempt))
     }
 
     /// The answers so far that every gate let pass, smallest tier first.

@@ -37,7 +37,15 @@ fn prompt(body: &str) -> Prompt {
 }
 
 fn attempt(tier: usize, outcome: Outcome) -> Attempt {
-    Attempt { tier, outcome, cost: Cost::FREE, cache: CacheUse::Off, elapsed: Duration::ZERO, quality: None }
+    Attempt {
+        tier,
+        outcome,
+        cost: Cost::FREE,
+        judging: Cost::FREE,
+        cache: CacheUse::Off,
+        elapsed: Duration::ZERO,
+        quality: None,
+    }
 }
 
 fn answered(is_accepted: bool) -> Outcome {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use prompt_cascade::report::baselines::{Tiers, oracle, shuffled};
 use prompt_cascade::report::edges::{Step, edge};
 use prompt_cascade::statistics::curve::{Hull, Point};
 use prompt_cascade::statistics::ranking::{Deferral, auroc};
@@ -83,12 +84,19 @@ fn the_oracle_and_an_operating_point() {
     let Some(Golden { weak, strong, score }) = golden() else { return };
     let n = count(weak.len());
     let share = |holds: &dyn Fn(usize) -> bool| count((0..weak.len()).filter(|row| holds(*row)).count()) / n;
-    let fixes = |row: usize| weak[row] < strong[row];
-    let oracle = share(&|row| weak[row].max(strong[row]) > 0.5);
-    same("oracle quality", Some(oracle), 0.928_733_889_310_083_4);
-    same("oracle cost", Some(WEAK + STRONG * share(&fixes)), 19.518_574_677_786_2);
-
     let accepted = |row: usize| score[row] >= -60.0;
+    let labels: Vec<[f64; 2]> = weak.iter().zip(&strong).map(|(w, s)| [*w, *s]).collect();
+    let tiers = |(row, quality)| Tiers { quality, cost: &[WEAK, STRONG], served: Some(usize::from(!accepted(row))) };
+    let rows: Vec<Tiers<'_>> = labels.iter().map(|two| &two[..]).enumerate().map(tiers).collect();
+    let best = oracle(&rows, true);
+    same("oracle quality", Some(best.quality), 0.928_733_889_310_083_4);
+    same("oracle cost", Some(best.cost), 19.518_574_677_786_2);
+    let control = shuffled(&rows, 0.736_163_760_424_564_1, 2000, 1);
+    let interval = control.quality.interval.expect("drawn");
+    assert!((control.quality.value - 0.7179).abs() < 0.001, "{control:?}");
+    assert!((interval.low - 0.7028).abs() < 0.002 && (interval.high - 0.7324).abs() < 0.002, "{interval:?}");
+    assert!(control.is_significant);
+
     let accept = share(&accepted);
     let escalated = 1.0 - accept;
     let step = |row: usize| {
@@ -106,7 +114,7 @@ fn the_oracle_and_an_operating_point() {
     same("harm", up.harm, 0.080_912_863_070_539_42);
     same("quality", Some(quality), 0.736_163_760_424_564_1);
     same("cost", Some(WEAK + STRONG * escalated), 23.271_417_740_712_66);
-    same("regret", Some(oracle - quality), 0.192_570_128_885_519_33);
+    same("regret", Some(best.quality - quality), 0.192_570_128_885_519_33);
 
     let groups: Vec<u64> = (0..weak.len() as u64).collect();
     let strong_mean = |weights: &[u32]| weights.iter().zip(&strong).map(|(w, s)| f64::from(*w) * s).sum::<f64>() / n;

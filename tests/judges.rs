@@ -82,7 +82,10 @@ async fn a_judgement_is_paid_for() {
     assert_eq!(header(&answer, "x-cascade-cost-usd"), "0.000165");
     let asked = fake.seen();
     let question = asked.last().expect("a judgement").json();
-    assert_eq!((&question["model"], &question["temperature"], &question["max_tokens"]), (&json!("large-model"), &json!(0), &json!(1)));
+    assert_eq!(
+        (&question["model"], &question["temperature"], &question["max_tokens"]),
+        (&json!("large-model"), &json!(0), &json!(1))
+    );
     let text = question["messages"][0]["content"].as_str().expect("text");
     assert!(text.contains("Why?") && text.contains("an answer"), "{text}");
 }

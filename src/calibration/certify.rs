@@ -51,8 +51,10 @@ impl Losses {
     fn p(&self, method: Method, delta: f64) -> f64 {
         let n = self.each.len();
         match method {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of ones, rounded up")]
-            Method::ClopperPearson => binomial::exact_p(self.each.iter().sum::<f64>().ceil() as usize, n, self.bound),
+            // Exact only for losses of 0 and 1.
+            Method::ClopperPearson if self.each.iter().any(|loss| ![0.0, 1.0].contains(loss)) => 1.0,
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sum of ones")]
+            Method::ClopperPearson => binomial::exact_p(self.each.iter().sum::<f64>().round() as usize, n, self.bound),
             Method::HoeffdingBentkus => binomial::hoeffding_bentkus_p(mean(&self.each).unwrap_or(1.0), n, self.bound),
             Method::Betting => betting::betting_p(&self.each, self.bound, delta),
         }
@@ -68,17 +70,19 @@ pub struct Test<'a> {
     pub target: Target,
     /// The chance that it does not hold.
     pub delta: f64,
-    /// The most a prompt may cost; dearer ones count as this dear.
+    /// Above the budget, if there is one; prompts dearer than that count as this dear.
     pub most_usd: f64,
 }
 
 /// How far the test went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passed {
-    /// The last point that passed.
+    /// The best of the points that passed: all of them are covered.
     pub point: usize,
     /// Its p-value; 0 for a point whose loss is nothing by what it is.
     pub p_value: f64,
+    /// The first that failed, if one did.
+    pub failed: Option<usize>,
 }
 
 impl Test<'_> {
@@ -95,6 +99,8 @@ impl Test<'_> {
         match self.target {
             Target::Budget(_) => vec![Method::Betting],
             _ if is_binary => vec![Method::ClopperPearson, Method::Betting],
+            // A mean that may be negative says too little of one that must not.
+            Target::Keep(_) => vec![Method::Betting],
             _ => vec![Method::HoeffdingBentkus, Method::Betting],
         }
     }
@@ -103,18 +109,21 @@ impl Test<'_> {
     /// A point that only asks the largest tier loses nothing, whatever the rows.
     #[must_use]
     pub fn descend(&self, points: &[Point], method: Method) -> Option<Passed> {
-        let mut passed = None;
-        for (at, point) in points.iter().enumerate() {
-            let p_value = if self.is_trivial(point) { 0.0 } else { self.p(point, method) };
-            if p_value > self.delta {
-                break;
-            }
-            passed = Some(Passed { point: at, p_value });
-        }
-        passed
+        let p_values = points.iter().map(|point| if self.is_trivial(point) { 0.0 } else { self.p(point, method) });
+        let passed: Vec<f64> = p_values.take_while(|p| *p <= self.delta).collect();
+        let failed = Some(passed.len()).filter(|at| *at < points.len());
+        let points = points[..passed.len()].iter().enumerate();
+        let best = match self.target {
+            // As measured where they were made: the rows of the test choose nothing.
+            Target::Budget(_) => points.max_by(|(_, a), (_, b)| a.quality.total_cmp(&b.quality)),
+            Target::Keep(_) | Target::MaxLoss(_) => points.min_by(|(_, a), (_, b)| a.cost.total_cmp(&b.cost)),
+        };
+        best.map(|(point, _)| Passed { point, p_value: passed[point], failed })
     }
 
-    fn is_trivial(&self, point: &Point) -> bool {
+    /// Whether a point keeps the promise by what it is.
+    #[must_use]
+    pub fn is_trivial(&self, point: &Point) -> bool {
         !matches!(self.target, Target::Budget(_)) && point.lambda == 0.0
     }
 
@@ -138,19 +147,15 @@ impl Test<'_> {
                 bound: 1.0 - share,
             },
             // share * top - served in -1..=share, at most 0 on average.
-            (Target::Keep(share), Method::HoeffdingBentkus | Method::Betting) => Losses {
+            (Target::Keep(share), Method::Betting) => Losses {
                 each: walked().map(|(w, top)| (share * top - w.quality + 1.0) / (1.0 + share)).collect(),
                 bound: 1.0 / (1.0 + share),
             },
-            (Target::Budget(usd), Method::Betting) if self.most_usd > usd => Losses {
+            (Target::Budget(usd), Method::Betting) => Losses {
                 each: walked().map(|(w, _)| w.cost.min(self.most_usd) / self.most_usd).collect(),
                 bound: usd / self.most_usd,
             },
-            // Nothing costs that much.
-            (Target::Budget(usd), Method::Betting) if self.most_usd > 0.0 => {
-                Losses { each: vec![0.0; rows.len()], bound: (usd / self.most_usd).min(1.0) }
-            }
-            (Target::Budget(_), _) => return None,
+            (Target::Keep(_), Method::HoeffdingBentkus) | (Target::Budget(_), _) => return None,
         })
     }
 
@@ -158,24 +163,29 @@ impl Test<'_> {
     /// like these; none where it would never.
     #[must_use]
     pub fn rows_needed(&self, point: &Point, method: Method) -> Option<usize> {
-        const MOST: usize = 200;
+        const MOST: u32 = 12;
         let losses = self.losses(point, method)?;
         if losses.each.is_empty() || mean(&losses.each)? >= losses.bound {
             return None;
         }
-        let times = (1..=MOST).find(|times| {
-            let each = losses.each.repeat(*times);
+        // By doubling, then by halves of the last step.
+        let would_do = |eighths: usize| {
+            let n = losses.each.len() * eighths / 8;
+            let each = losses.each.iter().copied().cycle().take(n).collect();
             Losses { each, bound: losses.bound }.p(method, self.delta) <= self.delta
-        })?;
-        Some(times * self.rows.len())
+        };
+        let enough = (0..MOST).map(|doubled| 8usize << doubled).find(|eighths| would_do(*eighths))?;
+        let least = (4..8).map(|part| enough * part / 8).find(|eighths| would_do(*eighths));
+        Some(self.rows.len() * least.unwrap_or(enough) / 8)
     }
 }
 
 /// The least share that must go on to a larger tier where always serving a tier
-/// would lose `loss` against the largest and only `bound` may be lost.
+/// would lose `loss` against the largest and only `bound` may be lost: each that
+/// goes on wins back 1 at most.
 #[must_use]
 pub fn least_escalated(loss: f64, bound: f64) -> f64 {
-    if loss <= bound { 0.0 } else { (loss - bound) / (1.0 - bound) }
+    (loss - bound).max(0.0)
 }
 
 /// The test that goes furthest down a path, judged on rows that are not tested

@@ -2,7 +2,8 @@
 //! the map to chances, all by cross-validation.
 //!
 //! Invariant: a row's own score, as calibration goes on with it, comes from
-//! models that have not seen its group.
+//! weights that have not seen its group. Only the two numbers of the last map to
+//! chances are fitted to all rows at once.
 
 use crate::outcomes::Row;
 use crate::scoring::features::{self, Block, Features};
@@ -63,22 +64,28 @@ impl Candidate {
 /// Learns scores for every state of a ladder.
 #[must_use]
 pub fn learn(rows: &[&Row], tiers: usize) -> Scores {
-    let chosen: Vec<(Candidate, Chosen)> = (0..tiers - 1).map(|tier| choose(rows, tier)).collect();
+    // With smaller answers to compare with, and without.
+    let after_all: Vec<_> = (0..tiers - 1).map(|tier| choose(rows, tier, (1 << tier) - 1)).collect();
+    let first: Vec<_> = (0..tiers - 1).map(|tier| choose(rows, tier, 0)).collect();
     let (mut models, mut chances) = (Vec::new(), Vec::new());
     for (tier, after) in all_states(tiers) {
-        let fitted = Fitting::new(rows, tier, after, usize::MAX).fit(&chosen[tier].0);
+        let fitted = Fitting::new(rows, tier, after, usize::MAX).fit(if after == 0 {
+            &first[tier].0
+        } else {
+            &after_all[tier].0
+        });
         let mut all = vec![0.0; rows.len()];
         fitted.chances.iter().for_each(|(row, chance)| all[*row] = *chance);
         models.push(fitted.model);
         chances.push(all);
     }
-    Scores { models, chances, chosen: chosen.into_iter().map(|(_, chosen)| chosen).collect() }
+    Scores { models, chances, chosen: after_all.into_iter().map(|(_, chosen)| chosen).collect() }
 }
 
-/// The candidate with the least cross-validated log loss after all smaller tiers.
-fn choose(rows: &[&Row], tier: usize) -> (Candidate, Chosen) {
-    let fitting = Fitting::new(rows, tier, (1 << tier) - 1, CHOOSING_ROWS);
-    let has = |block: Block| fitting.rows.iter().filter(|(_, f, _)| !f.lacks(block)).count() * 2 > fitting.rows.len();
+/// The candidate with the least cross-validated log loss in a state.
+fn choose(rows: &[&Row], tier: usize, after: u32) -> (Candidate, Chosen) {
+    let fitting = Fitting::new(rows, tier, after, CHOOSING_ROWS);
+    let has = |block: Block| fitting.has(block);
     let mut candidates = Vec::new();
     if has(Block::Logprobs) {
         let single = ["lp_min", "lp_q10", "lp_mean", "lp_tail"];
@@ -96,8 +103,7 @@ fn choose(rows: &[&Row], tier: usize) -> (Candidate, Chosen) {
         &[Block::Logprobs, Block::Surface, Block::Prompt, Block::Agreement],
     ];
     for set in sets {
-        // Marks were paid for: they count wherever there are any.
-        let set: Vec<Block> = set.iter().copied().filter(there).chain(Some(Block::Marks).filter(there)).collect();
+        let set: Vec<Block> = set.iter().copied().filter(there).collect();
         for penalty in [5.0, 50.0] {
             let candidate = Candidate::Blocks(set.clone(), penalty);
             if !set.is_empty() && !candidates.contains(&candidate) {
@@ -120,7 +126,6 @@ fn choose(rows: &[&Row], tier: usize) -> (Candidate, Chosen) {
 
 /// The rows of one state that can be learned from.
 struct Fitting<'a> {
-    tier: usize,
     /// Each row's place, features, and label.
     rows: Vec<(usize, &'a Features, f64)>,
     fold: Vec<u64>,
@@ -138,10 +143,20 @@ impl<'a> Fitting<'a> {
         let open = rows.iter().enumerate().filter(|(_, row)| !row.refused[tier]).take(at_most);
         let fold = open.clone().map(|(_, row)| fold_of(row.group)).collect();
         let rows = open.map(|(at, row)| (at, &row.features[place], row.quality[tier])).collect();
-        Self { tier, rows, fold }
+        Self { rows, fold }
+    }
+
+    /// Whether more than half of the rows have something of a block.
+    fn has(&self, block: Block) -> bool {
+        self.rows.iter().filter(|(_, features, _)| !features.lacks(block)).count() * 2 > self.rows.len()
     }
 
     fn fit(&self, candidate: &Candidate) -> Fitted {
+        let fitted = self.fit_by(candidate);
+        Fitted { model: fitted.model.wanting_logprobs(self.has(Block::Logprobs)), ..fitted }
+    }
+
+    fn fit_by(&self, candidate: &Candidate) -> Fitted {
         if self.rows.len() < FEWEST {
             let labels: Vec<f64> = self.rows.iter().map(|(_, _, label)| *label).collect();
             let chance = (labels.iter().sum::<f64>() + 1.0) / (count(labels.len()) + 2.0);
@@ -152,11 +167,13 @@ impl<'a> Fitting<'a> {
         let all: Vec<usize> = (0..self.rows.len()).collect();
         match candidate {
             Candidate::One(feature) => {
-                let alone = |calibrator: Calibrator| {
+                let alone = |calibrators: [Calibrator; 2]| {
                     let weight = Weight { feature: *feature, center: 0.0, spread: 10.0, weight: 10.0 };
-                    Learned::new(vec![weight], Vec::new(), 0.0, [calibrator.clone(), calibrator])
+                    Learned::new(vec![weight], Vec::new(), 0.0, calibrators)
                 };
-                let model = |places: &[usize]| alone(self.isotonic(&alone(Calibrator::Identity), places));
+                let raw = alone([Calibrator::Identity, Calibrator::Identity]);
+                let model =
+                    |places: &[usize]| alone([self.isotonic(&raw, places, false), self.isotonic(&raw, places, true)]);
                 let chances = self.out_of_fold(|others| {
                     let model = model(others);
                     move |features: &Features| model.chance(features)
@@ -194,10 +211,13 @@ impl<'a> Fitting<'a> {
         self.rows.iter().zip(numbers).map(|((row, _, _), number)| (*row, number)).collect()
     }
 
-    fn isotonic(&self, raw: &Learned, places: &[usize]) -> Calibrator {
-        let known = places.iter().map(|at| &self.rows[*at]).filter(|(_, f, _)| !f.lacks(Block::Logprobs));
-        let pairs: Vec<(f64, f64)> = known.map(|(_, features, label)| (raw.log_odds(features), *label)).collect();
-        Isotonic::fit(&pairs).map_or(Calibrator::Identity, Calibrator::Isotonic)
+    /// The map for answers that have logprobs, or for those that lack them, which
+    /// are all alike to a single feature: their mean. None of them is no chance.
+    fn isotonic(&self, raw: &Learned, places: &[usize], lacking: bool) -> Calibrator {
+        let kind = places.iter().map(|at| &self.rows[*at]).filter(|(_, f, _)| f.lacks(Block::Logprobs) == lacking);
+        let pairs: Vec<(f64, f64)> = kind.map(|(_, features, label)| (raw.log_odds(features), *label)).collect();
+        let none = || Isotonic::fit(&[(0.0, 0.0)]);
+        Isotonic::fit(&pairs).or_else(none).map_or(Calibrator::Identity, Calibrator::Isotonic)
     }
 
     /// Slope and level for answers with logprobs, and for those without; the same
@@ -229,10 +249,7 @@ impl<'a> Fitting<'a> {
 
     fn regression(&self, blocks: &[Block], penalty: f64, places: &[usize]) -> Learned {
         let rows = || places.iter().map(|at| &self.rows[*at]);
-        // The smallest tier's word on itself is no better than chance.
-        let is_own_word = |name: &str| self.tier == 0 && name == "mark_p_true";
-        let wanted =
-            features::names().enumerate().filter(|(_, (name, block))| blocks.contains(block) && !is_own_word(name));
+        let wanted = features::names().enumerate().filter(|(_, (_, block))| blocks.contains(block));
         let mut weights: Vec<Weight> = Vec::new();
         for (feature, _) in wanted {
             let known: Vec<f64> = rows().map(|(_, f, _)| f.0[feature]).filter(|v| v.is_finite()).collect();

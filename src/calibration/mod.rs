@@ -14,6 +14,8 @@ pub use labelled::{Labelled, Walked};
 pub use learn::{Chosen, Scores, learn};
 pub use path::{always_top, path};
 
+use std::collections::HashSet;
+
 use crate::outcomes::Row;
 use crate::policy::Policy;
 use crate::stopping::{Certificate, Easiness, Point, StateScore, Stopping, TierModel, all_states};
@@ -44,8 +46,8 @@ pub struct Calibrated {
     pub rows_needed: Option<usize>,
     /// For each tier but the last: the least share that must go on from it.
     pub least_escalated: Vec<f64>,
-    /// Tiers whose absence costs nothing, with the cost without them and with
-    /// them, at the same quality or better on the rows that were tested.
+    /// Tiers whose absence would cost less at the same quality, on the rows the path
+    /// was made on: with the costs without and with them. A hint, not a promise.
     pub to_drop: Vec<(usize, f64, f64)>,
     /// Shares of the tested rows for which each tier is asked.
     pub asked: Vec<f64>,
@@ -101,31 +103,49 @@ pub fn halves(rows: &[Row], seed: u64) -> (Vec<&Row>, Vec<&Row>) {
     groups.sort_unstable();
     groups.dedup();
     fastrand::Rng::with_seed(seed ^ 0x5eed).shuffle(&mut groups);
-    let first: std::collections::HashSet<u64> = groups[..groups.len() / 2].iter().copied().collect();
+    let first: HashSet<u64> = groups[..groups.len() / 2].iter().copied().collect();
     order.into_iter().partition(|row| first.contains(&row.group))
 }
 
+/// Why rows cannot be calibrated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} different prompts or conversations, of which half are kept for the test; {FEWEST_GROUPS} are needed")]
+pub struct TooFew(pub usize);
+
+/// The fewest groups of rows that are calibrated on.
+const FEWEST_GROUPS: usize = 40;
+
 /// Calibrates a ladder on labelled rows. `labels` says where labels come from.
-#[must_use]
-pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -> Calibrated {
+///
+/// # Errors
+/// When there are too few groups of rows.
+pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -> Result<Calibrated, TooFew> {
     let tiers = policy.tiers.len();
-    let (fit_rows, test_rows) = halves(rows, wanted.seed);
+    let groups: HashSet<u64> = rows.iter().map(|row| row.group).collect();
+    if groups.len() < FEWEST_GROUPS {
+        return Err(TooFew(groups.len()));
+    }
+    let (fit_rows, mut test_rows) = halves(rows, wanted.seed);
+    // One of each group: turns of one conversation are no independent draws. Which
+    // one, the shuffle has decided.
+    let mut seen = HashSet::new();
+    test_rows.retain(|row| seen.insert(row.group));
     let fitted = Fitted::on(&fit_rows, tiers);
     let rows_to_test = fitted.score(&test_rows);
-    let most_usd =
-        2.0 * (0..fit_rows.len()).map(|row| fitted.labelled.cost.iter().map(|c| c[row]).sum()).fold(0.0, f64::max);
+    let most_usd = most_usd(&fitted.labelled, wanted.target);
     let test_on = |rows| Test { rows, target: wanted.target, delta: wanted.delta, most_usd };
-    let (fit_test, test) = (test_on(&fitted.labelled), test_on(&rows_to_test));
+    let test = test_on(&rows_to_test);
     let points = ordered(&fitted.points, wanted.target);
-    let method = choose_method(&fit_test, &points, test_rows.len());
+    let method = choose_method(&test_on(&fitted.labelled), &points, test_rows.len());
     let passed = test.descend(&points, method);
-    // For a budget the dearest that keeps it serves best; else the cheapest.
-    let is_certified = passed.is_some_and(|p| p.p_value > 0.0 || matches!(wanted.target, Target::Budget(_)));
+    let is_certified = passed.is_some_and(|p| !test.is_trivial(&points[p.point]));
+    // Where nothing passed: always the largest tier; for a budget, the cheapest.
     let in_force = passed.map_or(0, |p| p.point);
-    let failed = points.get(in_force + usize::from(passed.is_some())).filter(|_| !is_certified);
+    let failed = passed.map_or(Some(0), |p| p.failed).filter(|_| !is_certified);
+    let point = points[in_force].clone();
     let certificate = Certificate {
         uncertified: !is_certified,
-        promise: wanted.target.words(),
+        promise: promise(wanted.target, most_usd),
         bound: wanted.target.bound(),
         delta: wanted.delta,
         rows: test_rows.len(),
@@ -136,18 +156,31 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
         data: data_hash(rows),
         seed: wanted.seed,
     };
-    // Where nothing passed: always the largest tier; for a budget, the cheapest.
-    let in_force = if is_certified { in_force } else { 0 };
-    let point = points[in_force].clone();
-    Calibrated {
-        rows_needed: failed.and_then(|point| test.rows_needed(point, method)),
+    Ok(Calibrated {
+        rows_needed: failed.and_then(|at| test.rows_needed(&points[at], method)),
         least_escalated: least_escalations(&fitted.labelled, wanted.target),
-        to_drop: to_drop(&fitted, &rows_to_test, &point),
+        to_drop: to_drop(&fitted, &point),
         asked: asked(&rows_to_test, &point),
         in_force_tested: rows_to_test.measured(point),
         tested_alone: rows_to_test.measured(always_top(tiers)),
         chosen: fitted.scores.chosen.clone(),
         stopping: written(policy, fitted, points, in_force, certificate, wanted.target),
+    })
+}
+
+/// What a prompt is held to cost at most in the test of a budget.
+fn most_usd(fitted: &Labelled, target: Target) -> f64 {
+    let dearest = (0..fitted.len()).map(|row| fitted.cost.iter().map(|c| c[row]).sum()).fold(0.0, f64::max);
+    match target {
+        Target::Budget(usd) => f64::max(2.0 * dearest, 2.0 * usd),
+        Target::Keep(_) | Target::MaxLoss(_) => dearest,
+    }
+}
+
+fn promise(target: Target, most_usd: f64) -> String {
+    match target {
+        Target::Budget(_) => format!("{}, one dearer than ${most_usd:.6} counted as that", target.words()),
+        Target::Keep(_) | Target::MaxLoss(_) => target.words(),
     }
 }
 
@@ -172,16 +205,20 @@ fn least_escalations(rows: &Labelled, target: Target) -> Vec<f64> {
     (0..rows.tiers - 1).map(|tier| least_escalated(top - mean(tier), bound)).collect()
 }
 
-/// Tiers without which the same quality costs no more.
-fn to_drop(fitted: &Fitted, rows: &Labelled, in_force: &Point) -> Vec<(usize, f64, f64)> {
-    let with = rows.measured(in_force.clone());
-    let without = |tier: usize| {
-        let points = path(&fitted.labelled, !(1 << tier)).into_iter().map(|point| rows.measured(point));
-        let as_good = points.filter(|point| point.quality >= with.quality);
-        let cost = as_good.map(|point| point.cost).reduce(f64::min)?;
-        (cost <= with.cost).then_some((tier, cost, with.cost))
+/// Tiers without which the quality of the point in force costs less, with the
+/// costs without and with them; both the best of their paths, on the rows that made
+/// them.
+fn to_drop(fitted: &Fitted, in_force: &Point) -> Vec<(usize, f64, f64)> {
+    let cheapest = |points: &[Point]| {
+        let as_good = points.iter().filter(|point| point.quality >= in_force.quality);
+        as_good.map(|point| point.cost).reduce(f64::min)
     };
-    (0..rows.tiers - 1).filter_map(without).collect()
+    let with = cheapest(&fitted.points);
+    let without = |tier: usize| {
+        let (cost, with) = cheapest(&path(&fitted.labelled, !(1 << tier))).zip(with)?;
+        (cost < with * 0.999).then_some((tier, cost, with))
+    };
+    (0..fitted.labelled.tiers - 1).filter_map(without).collect()
 }
 
 fn asked(rows: &Labelled, point: &Point) -> Vec<f64> {
@@ -213,6 +250,7 @@ fn written(
     });
     Stopping {
         made_by: format!("cascade calibrate {}", env!("CARGO_PKG_VERSION")),
+        made_with: policy.what_scores_rest_on.clone(),
         tiers: policy.tiers.iter().map(|t| TierModel { name: t.name.clone(), model: t.model.clone() }).collect(),
         certificate,
         states: states.collect(),

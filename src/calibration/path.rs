@@ -35,7 +35,8 @@ pub fn path(rows: &Labelled, allowed: Allowed) -> Vec<Point> {
         return vec![safest];
     }
     let induction = Induction::new(rows, allowed);
-    let top = safest.cost.max(f64::MIN_POSITIVE);
+    // Where the largest tier is free, money is of no account.
+    let top = if safest.cost > 0.0 { safest.cost } else { 1.0 };
     let at = |lambda: f64| rows.measured(induction.at(lambda));
     let prices = (0..PRICES).map(|step| LOWEST * (HIGHEST / LOWEST).powf(count(step) / count(PRICES - 1)) / top);
     let mut tried: Vec<Point> = prices.map(at).collect();
@@ -99,12 +100,16 @@ impl Ranked {
     fn new(rows: Vec<usize>, score: &[f64]) -> Self {
         let mut sorted: Vec<f64> = rows.iter().map(|row| score[*row]).collect();
         sorted.sort_by(f64::total_cmp);
-        let rank = |row: &usize| {
-            let below = sorted.partition_point(|s| *s < score[*row]);
-            let upto = sorted.partition_point(|s| *s <= score[*row]);
-            f64::midpoint(count(below), count(upto)) / count(sorted.len())
-        };
-        Self { regressor: Regressor::on(rows.iter().map(rank)), sorted: sorted.clone(), rows }
+        let mut ranked = Self { rows, regressor: Regressor::on(std::iter::empty()), sorted };
+        ranked.regressor = Regressor::on(ranked.rows.iter().map(|row| ranked.rank(score[*row])));
+        ranked
+    }
+
+    /// Where a score stands among all, 0..=1: the middle of those equal to it.
+    fn rank(&self, score: f64) -> f64 {
+        let below = self.sorted.partition_point(|s| *s < score);
+        let upto = self.sorted.partition_point(|s| *s <= score);
+        f64::midpoint(count(below), count(upto)) / count(self.sorted.len())
     }
 
     /// Writes down the best act at every place: the highest of `values`.
@@ -113,7 +118,9 @@ impl Ranked {
             let value = |(_, bent): &&(Act, Bent)| bent.at(rank);
             acts.iter().max_by(|a, b| value(a).total_cmp(&value(b))).map(|(act, _)| *act)
         };
-        let mut acts: Vec<Act> = (0..STEPS).filter_map(|step| best((count(step) + 0.5) / count(STEPS))).collect();
+        // Scores that are the same share the middle of their ranks, as in the regression.
+        let rank_at = |step: usize| self.rank(self.sorted[(2 * step + 1) * self.sorted.len() / (2 * STEPS)]);
+        let mut acts: Vec<Act> = (0..STEPS).filter_map(|step| best(rank_at(step))).collect();
         smooth(&mut acts);
         let mut cuts: Vec<(f64, Act)> = Vec::new();
         for (step, act) in acts.into_iter().enumerate() {
@@ -193,7 +200,9 @@ impl<'a> Induction<'a> {
                 let values = of.open.rows.iter().map(|row| going(&value, *to, then, *row));
                 acts.push((Act::Ask(*to), of.open.regressor.fit(values)));
             }
-            let scored = if of.open.rows.is_empty() { Cuts::always(Act::Serve) } else { of.open.cuts(&acts) };
+            // What was never seen is not served.
+            let unseen = of.open.rows.is_empty();
+            let scored = if unseen { Cuts::always(Act::Ask(tiers - 1)) } else { of.open.cuts(&acts) };
             let after_refusal = |to: &usize| {
                 let sum = |list: &[usize]| list.iter().map(|row| going(&value, *to, then, *row)).sum::<f64>();
                 let all = (sum(&of.open.rows) + sum(&of.refused)) / count(rows.len());

@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args};
 use super::load;
 use crate::calibration::{Calibrated, Target, Wanted, calibrate};
 use crate::labels::Labels;
-use crate::outcomes::{NoRow, Row, Rows};
+use crate::outcomes::{NoRow, Row, join};
 use crate::policy::Policy;
 use crate::recording::{Lines, files};
 use crate::stopping::{Act, MAX_TIERS, Stopping};
@@ -77,7 +77,7 @@ impl Calibrate {
             (_, _, usd) => Target::Budget(usd.context("give --keep, --max-loss or --budget")?),
         };
         let wanted = Wanted { target, delta: ((1.0 - self.confidence) * 1e12).round() / 1e12, seed: self.seed };
-        let calibrated = calibrate(&policy, &rows, &wanted, &self.labels.to_string());
+        let calibrated = calibrate(&policy, &rows, &wanted, &self.labels.to_string())?;
         if let Some(output) = &self.output {
             self.write(output, &calibrated.stopping)?;
         }
@@ -87,7 +87,7 @@ impl Calibrate {
 
     /// The labelled rows, and one line for each reason why some were left out.
     fn rows(&self, policy: &Policy) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
-        let (mut maker, mut rows) = (Rows::default(), Vec::new());
+        let mut rows = Vec::new();
         let mut left_out = std::collections::BTreeMap::<NoRow, u64>::new();
         let mut broken = 0u64;
         for path in files(&self.fixtures)? {
@@ -95,7 +95,7 @@ impl Calibrate {
                 match line {
                     Ok(mut exchange) => {
                         self.labels.apply(policy, &mut exchange);
-                        match maker.row(policy, &exchange) {
+                        match Row::of(policy, &exchange) {
                             Ok(row) => rows.push(row),
                             Err(why) => *left_out.entry(why).or_default() += 1,
                         }
@@ -122,11 +122,23 @@ impl Calibrate {
                 told.join("\n")
             );
         }
+        let missing = left_out.get(&NoRow::NotRecorded).copied().unwrap_or(0);
+        if missing * 20 > rows.len() as u64 {
+            told.push(
+                "warning   prompts that only some tiers answered are often the hard ones: what is promised holds for \
+                 prompts like those that every tier answered"
+                    .to_owned(),
+            );
+        }
+        join(&mut rows);
         Ok((rows, told))
     }
 
     fn write(&self, output: &Path, stopping: &Stopping) -> anyhow::Result<()> {
         let calibration = output.with_extension("json");
+        if calibration == *output {
+            bail!("--output names the policy, in YAML; the calibration goes beside it as .json");
+        }
         let name = calibration.file_name().context("--output must name a file")?.to_string_lossy().into_owned();
         let source = std::fs::read_to_string(&self.policy)?;
         let certificate = &stopping.certificate;
@@ -135,7 +147,8 @@ impl Calibrate {
             "# Made by `cascade calibrate` from {}: {promise}.\n# Every default is written out. Calibrate again when a tier's model or the traffic changes.\n",
             self.policy.display()
         );
-        let tuned = Policy::calibrated(&source, &name).map_err(|e| anyhow!("{}", e.render(false)))?;
+        let tuned = Policy::calibrated(&source, &name, &|name| std::env::var(name).ok())
+            .map_err(|e| anyhow!("{}", e.render(false)))?;
         let put = |path: &Path, text: String| {
             std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
         };
@@ -175,7 +188,7 @@ fn summary(policy: &Policy, calibrated: &Calibrated, left_out: &[String]) -> Str
     for (tier, without, with) in &calibrated.to_drop {
         let _ = writeln!(
             out,
-            "drop      {}: as good without it, at ${without:.6} instead of ${with:.6} a prompt",
+            "drop      {}: perhaps; as good without it for ${without:.6} instead of ${with:.6} a prompt, on the fitted prompts",
             names[*tier]
         );
     }

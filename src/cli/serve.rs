@@ -60,7 +60,7 @@ impl Serve {
     async fn serve(self, policy: Arc<Policy>) -> anyhow::Result<ExitCode> {
         let clock = SystemClock::start();
         let (origins, hint) = origins(&policy, clock)?;
-        let upstream = layered(origins, &policy, clock).with_external()?;
+        let upstream = layered(origins, &policy, clock).asking()?;
         let passage = passage(&policy, clock)?;
         let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, passage, hint.clone());
         let shutdown = shutdown_signal().context("cannot listen for signals")?;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::acceptance::AcceptFile;
 use regex::Regex;
 
+use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
-use super::scorers::CalibrationFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::ByteSize;

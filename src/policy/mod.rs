@@ -6,6 +6,7 @@
 //! without a check. What is wrong in a file is reported all at once.
 
 mod acceptance;
+mod calibration_file;
 mod containers;
 mod file;
 mod ladder;
@@ -67,6 +68,8 @@ pub struct Policy {
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.
     pub digest: String,
+    /// Twelve hex digits of the gates of all tiers and the answer pattern.
+    pub what_scores_rest_on: String,
     /// The policy with every default written out, as YAML.
     pub effective: String,
     ladders: ladder::Ladders,
@@ -140,6 +143,12 @@ impl Tier {
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
+    }
+
+    /// Whether its answers may be judged for money.
+    #[must_use]
+    pub fn has_judge(&self) -> bool {
+        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(|s| matches!(s, Scorer::Marked(_))))
     }
 
     /// Whether its scores are calibrated, so that they are chances.
@@ -264,20 +273,21 @@ impl Policy {
     }
 
     /// A policy's text again, decided by the calibration in this file instead of by
-    /// scores and thresholds. Variables stay as written; comments do not.
+    /// scores and thresholds. Variables stay as written in
+    /// texts, elsewhere their values are; comments are lost.
     ///
     /// # Errors
     /// All that is wrong with it, at once.
-    pub fn calibrated(source: &str, calibration: &str) -> Result<String, Problems> {
-        let mut reader = shape::Reader::new(Outside { keeps_variables: true, ..Outside::none() });
+    pub fn calibrated(source: &str, calibration: &str, variables: Variables<'_>) -> Result<String, Problems> {
+        let mut reader = shape::Reader::new(Outside { variables, keeps_variables: true, ..Outside::none() });
         let read = yaml::parse(source).map(|tree| file::PolicyFile::read(&tree, &mut reader));
         let problems = |found| Problems::new("policy", source, found);
         match read {
-            Ok(Some(mut file)) => {
+            Ok(Some(mut file)) if reader.problems.iter().all(|p| p.is_warning) => {
                 file.decide_by(calibration);
                 Ok(yaml::print(&file.node()))
             }
-            Ok(None) => Err(problems(reader.problems)),
+            Ok(_) => Err(problems(reader.problems)),
             Err(problem) => Err(problems(vec![problem])),
         }
     }

@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use crate::openai::envelope::looks_secret;
+
 /// One thing wrong, or worth knowing, in a policy file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -43,6 +45,22 @@ impl Problem {
     }
 }
 
+/// A source with asterisks in the place of what looks like a key, as many, so that
+/// places stay: problems end up in logs.
+fn masked(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    for part in source.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c))) {
+        if looks_secret(part) {
+            let end = part.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c))).len();
+            out.extend(std::iter::repeat_n('*', end));
+            out.push_str(&part[end..]);
+        } else {
+            out.push_str(part);
+        }
+    }
+    out
+}
+
 /// All problems of one file, in order of place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problems {
@@ -57,7 +75,7 @@ impl Problems {
     pub fn new(path: &str, source: &str, mut all: Vec<Problem>) -> Self {
         all.sort_by(|a, b| (a.at.start, &a.what).cmp(&(b.at.start, &b.what)));
         all.dedup();
-        Self { path: path.to_owned(), source: source.to_owned(), all }
+        Self { path: path.to_owned(), source: masked(source), all }
     }
 
     /// How many of them are warnings, and how many are not.

@@ -10,8 +10,8 @@ use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, Tier, Timeouts, Unscored,
-    UpstreamKind, UpstreamPlace, ladder, routing, scorers, yaml,
+    Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts, Unscored,
+    UpstreamKind, UpstreamPlace, calibration_file, ladder, routing, scorers, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -35,7 +35,10 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
     let passthrough = file.passthrough.as_ref().map(|p| passthrough(p, file, problems));
     let tests: Vec<_> = file.tests.iter().map(|t| test(&t.value, file, problems)).collect();
     let routes: Vec<Route> = routes.into_iter().collect::<Option<_>>()?;
-    let stopping = file.optimal_stopping.as_ref().filter(|given| scorers::fits(given, file, problems));
+    let stopping = file.optimal_stopping.as_ref().filter(|given| calibration_file::fits(given, file, problems));
+    if let Some(given) = &file.optimal_stopping {
+        streams_that_are_judged(file.stream.mode, &given.at, problems);
+    }
     let effective = yaml::print(&file.node());
     let mut digest = blake3::Hasher::new();
     digest.update(effective.as_bytes());
@@ -57,6 +60,7 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
         tests: tests.into_iter().collect::<Option<_>>()?,
         answer_pattern: file.answer_pattern.clone(),
         stopping: stopping.and_then(|given| given.value.read.clone()),
+        what_scores_rest_on: calibration_file::what_scores_rest_on(file),
         digest: digest.finalize().to_hex()[..12].to_owned(),
         effective,
     })
@@ -193,6 +197,25 @@ fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems:
     );
 }
 
+/// A promise holds for answers that are judged whole.
+fn streams_that_are_judged(mode: StreamMode, at: &Range<usize>, problems: &mut Vec<Problem>) {
+    match mode {
+        StreamMode::Hold => {}
+        StreamMode::Direct => problems.push(
+            Problem::new(
+                at.clone(),
+                "`stream: direct` serves streamed answers unjudged, whatever the calibration says",
+            )
+            .help("write `stream: { mode: hold }`"),
+        ),
+        StreamMode::Prefix(_) => problems.push(
+            Problem::new(at.clone(), "a calibrated policy judges whole answers: `prefix` means `hold` here")
+                .help("write `stream: { mode: hold }`")
+                .warning(),
+        ),
+    }
+}
+
 /// The check of a tier where a calibration decides: its gates, and the learned
 /// score.
 fn calibrated(
@@ -212,7 +235,7 @@ fn calibrated(
     let is_known = index + 1 < stopping.tiers.len();
     Some(Accept::Checked(Check {
         gates: file.gates,
-        scorers: if is_known { vec![scorers::learned(stopping, index)] } else { Vec::new() },
+        scorers: if is_known { vec![calibration_file::learned(stopping, index)] } else { Vec::new() },
         at_least: Score::new(0.0)?,
         unscored: file.unscored,
     }))
@@ -222,6 +245,7 @@ fn check(accept: &At<AcceptFile>, policy: &PolicyFile, index: usize, problems: &
     let (file, tier, larger) = (&accept.value, &policy.tiers.value[index], &larger(policy, index));
     let written = file.score.as_ref().map_or(&[][..], |s| &s.0);
     let scorers: Vec<_> = written.iter().map(|s| scorers::scorer(s, index, policy, problems)).collect();
+    scorers::judges_make_sense(written, &accept.at, problems);
     let scorers: Vec<Scorer> = scorers.into_iter().collect::<Option<_>>()?;
     match (&file.at_least, written) {
         (None, [_, ..]) => {

@@ -1,10 +1,9 @@
-//! The `score:` part of the policy file, and the file of a calibration.
-
-use std::sync::Arc;
+//! The `score:` part of the policy file.
 
 use serde_json::{Value, json};
 
 use super::acceptance::one_key;
+use super::calibration_file::{CalibrationFile, fits, learned};
 use super::containers::At;
 use super::file::PolicyFile;
 use super::problem::Problem;
@@ -14,7 +13,6 @@ use super::text::BaseUrl;
 use super::units::Share;
 use super::yaml::{Data, Node};
 use crate::scoring::{Combined, Judge, Marked, Pool, Score, Scorer};
-use crate::stopping::Stopping;
 
 /// A scorer as it is written.
 #[derive(Clone, Debug)]
@@ -176,58 +174,44 @@ impl Shape for Scorers {
     }
 }
 
-/// The file that `cascade calibrate` wrote: its path, and what it says.
-#[derive(Clone, Debug)]
-pub struct CalibrationFile {
-    path: String,
-    /// None where it could not be read, which was noted.
-    pub read: Option<Arc<Stopping>>,
-}
-
-impl CalibrationFile {
-    /// A file by its path from the policy, not read.
-    pub(super) fn at(path: &str) -> Self {
-        Self { path: path.to_owned(), read: None }
+/// Notes judges that would never be asked, or in vain.
+pub(super) fn judges_make_sense(score: &[ScorerFile], at: &std::ops::Range<usize>, problems: &mut Vec<Problem>) {
+    let paid: Vec<&ScorerFile> = score.iter().filter(|s| s.is_paid()).collect();
+    if paid.len() > 1 {
+        problems.push(Problem::new(at.clone(), "more than one judge for one tier").help("keep one of them"));
+    }
+    let free = score.iter().find(|s| !s.is_paid());
+    if paid.iter().any(|judge| judge.has_band()) && !free.is_some_and(ScorerFile::sees_only_the_answer) {
+        problems.push(
+            Problem::new(at.clone(), "`between` needs a score that sees only the answer")
+                .help("put `confidence` after the judge, or leave `between` out"),
+        );
     }
 }
 
-impl Shape for CalibrationFile {
-    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let path = String::read(node, reader)?;
-        let read = reader.file(&path).and_then(|text| Stopping::read(&text));
-        match read {
-            Ok(stopping) => Some(Self { path, read: Some(Arc::new(stopping)) }),
-            Err(why) => reader.refuse(
-                &node.span,
-                format!("cannot use {path}: {why}"),
-                "name a file that `cascade calibrate` wrote, by its path from this policy",
-            ),
+impl ScorerFile {
+    fn is_paid(&self) -> bool {
+        matches!(self, Self::SelfCheck(_) | Self::Judge(_) | Self::External(_))
+    }
+
+    fn has_band(&self) -> bool {
+        match self {
+            Self::SelfCheck(paid) => paid.between.is_some(),
+            Self::Judge(judge) => judge.between.is_some(),
+            Self::External(external) => external.between.is_some(),
+            _ => false,
         }
     }
-    fn stand_in() -> Option<Self> {
-        Some(Self { path: String::new(), read: None })
-    }
-    fn schema() -> Value {
-        String::schema()
-    }
-    fn node(&self) -> Node {
-        Node::text(&self.path)
-    }
-}
 
-/// Notes where a calibration was made for other tiers than the policy's.
-pub(super) fn fits(at: &At<CalibrationFile>, policy: &PolicyFile, problems: &mut Vec<Problem>) -> bool {
-    let Some(stopping) = &at.value.read else { return false };
-    let wanted = stopping.tiers.iter().map(|t| (t.name.as_str(), t.model.as_str()));
-    let there = policy.tiers.value.iter().map(|t| (t.name.value.0.as_str(), t.model.as_str()));
-    if wanted.clone().eq(there) {
-        return true;
+    /// Smaller tiers' answers do not count, so that it can be told before a judge
+    /// is asked.
+    fn sees_only_the_answer(&self) -> bool {
+        match self {
+            Self::Confidence(_) => true,
+            Self::Combined(_, of) => of.iter().all(Self::sees_only_the_answer),
+            _ => false,
+        }
     }
-    let list: Vec<String> = wanted.map(|(name, model)| format!("{name} ({model})")).collect();
-    let what = format!("{} was made for other tiers: {}", at.value.path, list.join(", "));
-    problems
-        .push(Problem::new(at.at.clone(), what).help("calibrate again: scores of one model mean nothing for another"));
-    false
 }
 
 /// A scorer as it is used, for the tier of this place; none where what is wrong
@@ -276,14 +260,14 @@ pub(super) fn scorer(
         }
         ScorerFile::Combined(how, of) => {
             let all: Vec<_> = of.iter().map(|one| scorer(one, tier, policy, problems)).collect();
+            if of.is_empty() || of.iter().any(ScorerFile::is_paid) {
+                let name = &policy.tiers.value[tier].name;
+                let what = format!("`{}` of `{}` takes one or more scores that cost nothing", how.name(), name.value.0);
+                problems.push(Problem::new(name.at.clone(), what).help("put a judge before it in the list of `score`"));
+            }
             Some(Scorer::Combined(*how, all.into_iter().collect::<Option<_>>()?))
         }
     }
-}
-
-/// The learned scores of one tier.
-pub(super) fn learned(stopping: &Stopping, tier: usize) -> Scorer {
-    Scorer::Learned((0..1u32 << tier).map(|after| stopping.score(tier, after).clone()).collect())
 }
 
 /// None where what is wrong was noted.

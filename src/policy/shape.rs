@@ -110,8 +110,18 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The same, but variables stay as written where the policy is to be written
+    /// again: for what is text in any case.
+    pub fn text(&mut self, node: &Node, wanted: &str) -> Option<String> {
+        match &node.data {
+            Data::Scalar { text, .. } if self.outside.keeps_variables && !node.is_null() => Some(text.clone()),
+            _ => self.scalar(node, wanted),
+        }
+    }
+
     fn fill(&mut self, text: &str, at: &Range<usize>) -> Option<String> {
-        if !text.contains("${") && (looks_secret(text) || text.starts_with("Bearer ")) {
+        let default = text.split_once(":-").map_or("", |(_, default)| default);
+        if (!text.contains("${") || looks_secret(default)) && (looks_secret(text) || text.starts_with("Bearer ")) {
             return self.refuse(
                 at,
                 "a secret in a policy file",
@@ -128,7 +138,6 @@ impl<'a> Reader<'a> {
             let (name, default) = inside.split_once(":-").map_or((inside, None), |(n, d)| (n, Some(d)));
             let written = || rest[start..=end].to_owned();
             let set = match (self.outside.variables)(name).filter(|v| !v.is_empty()) {
-                _ if self.outside.keeps_variables => Some(written()),
                 Some(value) => Some(value),
                 None => default.map(str::to_owned),
             };

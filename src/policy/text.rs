@@ -12,7 +12,7 @@ use super::yaml::{Data, Node};
 
 impl Shape for String {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "text")?;
+        let text = reader.text(node, "text")?;
         if text.is_empty() {
             reader.refuse(&node.span, "empty text", "write something, or leave the key out")
         } else {
@@ -85,7 +85,7 @@ pub struct BaseUrl(pub String);
 
 impl Shape for BaseUrl {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.scalar(node, "a base URL")?;
+        let text = reader.text(node, "a base URL")?;
         let uri = text.parse::<http::Uri>().ok();
         let whole = uri
             .filter(|u| matches!(u.scheme_str(), Some("http" | "https")) && u.host().is_some() && u.query().is_none());

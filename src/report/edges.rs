@@ -79,7 +79,7 @@ fn ranking(tier: usize, answers: &[(&Kept, f64)], top: usize, seed: u64) -> Rank
     let labels = |tier: usize| -> Vec<f64> { answers.iter().map(|(row, _)| row.quality[tier]).collect() };
     let pairs: Vec<(f64, f64)> = scores.iter().copied().zip(labels(tier)).collect();
     let deferral = Deferral::new(&scores, labels(tier), labels(top));
-    let groups: Vec<u64> = answers.iter().map(|(row, _)| row.group).collect();
+    let groups = super::gathered::groups_of(&answers.iter().map(|(row, _)| *row).collect::<Vec<_>>());
     let apgr = deferral.apgr(&vec![1; scores.len()]).map(|value| {
         let interval = bootstrap(&groups, DRAWS, seed, |weights| vec![deferral.apgr(weights)]);
         Estimate { value, interval: interval.first().copied().flatten() }

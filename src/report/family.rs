@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::answer::Answer;
 use crate::calibration::Labelled;
 use crate::exchange::Exchange;
-use crate::outcomes::{Row, Rows};
+use crate::outcomes::Row;
 use crate::policy::{Accept, Check, Policy, Unscored};
 use crate::scoring::{Evidence, Grade, grade};
 use crate::statistics::{logit, sigmoid};
@@ -25,13 +25,15 @@ pub(super) struct Could {
 const SERVED_UNSCORED: f64 = 2.0;
 
 impl Could {
-    /// None where some tier's answer, label or cost is not known.
+    /// None where some tier's answer, label or cost is not known, where it does not
+    /// go down the whole ladder, or where judges are paid for, whose costs depend on
+    /// more than a recording holds.
     pub(super) fn of(policy: &Policy, exchange: &Exchange) -> Option<Self> {
         let tiers = policy.tiers.len();
-        if !(2..=MAX_TIERS).contains(&tiers) {
+        if !(2..=MAX_TIERS).contains(&tiers) || policy.tiers.iter().any(crate::policy::Tier::has_judge) {
             return None;
         }
-        let row = Rows::default().row(policy, exchange).ok()?;
+        let row = Row::of(policy, exchange).ok()?;
         let chance = if let Some(stopping) = &policy.stopping {
             let of = |(place, (tier, after)): (usize, (usize, u32))| {
                 if row.refused[tier] { 0.0 } else { stopping.score(tier, after).chance(&row.features[place]) }

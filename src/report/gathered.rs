@@ -1,28 +1,26 @@
 //! The prompts of a replay that a study is made of, kept one by one: a sample by
 //! hash where there are very many, so that it does not depend on their order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::baselines::Tiers;
 use crate::exchange::Exchange;
-use crate::outcomes::{Rows, alone_cost, number};
+use crate::outcomes::{Kin, alone_cost, groups, number};
 use crate::policy::Policy;
-use crate::trace::{Outcome, Trace, Why};
+use crate::trace::{Failure, Outcome, Trace, Verdict, Why};
 
 /// Prompts kept. Past that, those with the lowest hashes.
-const KEPT: usize = 10_000;
-/// Of those, the ones for which it is worked out what the policy could have done.
-pub(super) const CURVED: usize = 2_000;
+const KEPT: usize = 4_000;
 
 /// One prompt under a policy.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    /// Prompts of one conversation share it.
-    pub group: u64,
+    pub kin: Kin,
     pub task: Option<String>,
     /// Each tier's label and dollars.
     pub quality: Vec<f64>,
     pub cost: Vec<f64>,
-    /// Tiers that answered, in order, with their scores.
+    /// Tiers that answered or failed, in order, with their scores.
     pub asked: Vec<(usize, Option<f64>)>,
     /// The tier served; none where all failed.
     pub served: Option<usize>,
@@ -37,11 +35,8 @@ pub(super) struct Kept {
 pub(super) struct Gathered {
     /// By hash and place in the recording.
     kept: BTreeMap<(u64, u64), Kept>,
-    /// The lowest of them, for the curve.
-    curved: BTreeSet<(u64, u64)>,
     pub left_out: u64,
     pub not_sampled: u64,
-    rows: Rows,
     seen: u64,
 }
 
@@ -49,26 +44,19 @@ impl Gathered {
     /// Adds one prompt.
     pub(super) fn add(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
         self.seen += 1;
-        let hash = number(blake3::hash(exchange.id.as_bytes()).as_bytes());
-        let key = (hash, self.seen);
+        let Some(quality) = labels(policy, exchange) else {
+            self.left_out += 1;
+            return;
+        };
+        let key = (number(blake3::hash(exchange.id.as_bytes()).as_bytes()), self.seen);
         if self.kept.len() >= KEPT && self.kept.last_key_value().is_some_and(|(last, _)| *last < key) {
             self.not_sampled += 1;
             return;
         }
-        let Some(mut kept) = self.kept(policy, exchange, trace) else {
+        let Some(kept) = kept(policy, exchange, trace, quality) else {
             self.left_out += 1;
             return;
         };
-        if self.curved.len() < CURVED || self.curved.last().is_some_and(|last| key < *last) {
-            kept.could = super::family::Could::of(policy, exchange);
-            self.curved.insert(key);
-            if self.curved.len() > CURVED
-                && let Some(out) = self.curved.pop_last()
-                && let Some(kept) = self.kept.get_mut(&out)
-            {
-                kept.could = None;
-            }
-        }
         self.kept.insert(key, kept);
         if self.kept.len() > KEPT {
             self.kept.pop_last();
@@ -76,36 +64,50 @@ impl Gathered {
         }
     }
 
-    fn kept(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) -> Option<Kept> {
-        let label = |tier: &crate::policy::Tier| exchange.answer_of(tier)?.label_or_failure();
-        let quality = policy.tiers.iter().map(label).collect::<Option<Vec<f64>>>()?;
-        let dollars = |tier| Some(alone_cost(exchange, tier).usd?.dollars());
-        let cost = policy.tiers.iter().map(dollars).collect::<Option<Vec<f64>>>()?;
-        let asked = trace.attempts.iter().filter_map(|attempt| match &attempt.outcome {
-            Outcome::Answered { verdict, .. } => Some((
-                attempt.tier,
-                match verdict.why {
-                    Why::Score { score, .. } => Some(score.value()),
-                    Why::LastTier | Why::Gate(_) | Why::Unscored => None,
-                },
-            )),
-            Outcome::Flowing { .. } | Outcome::Failed(_) => None,
-        });
-        Some(Kept {
-            group: self.rows.group(exchange),
-            task: exchange.task.clone(),
-            quality,
-            cost,
-            asked: asked.collect(),
-            served: trace.served().map(|attempt| attempt.tier),
-            served_quality: super::tally::served_quality(trace)?,
-            spent: trace.cost().usd?.dollars(),
-            could: None,
-        })
-    }
-
     /// The prompts, in order of hash.
     pub(super) fn rows(&self) -> Vec<&Kept> {
         self.kept.values().collect()
     }
+}
+
+/// Every tier's label; none where one is not known.
+fn labels(policy: &Policy, exchange: &Exchange) -> Option<Vec<f64>> {
+    policy.tiers.iter().map(|tier| exchange.answer_of(tier)?.label_or_failure()).collect()
+}
+
+fn kept(policy: &Policy, exchange: &Exchange, trace: &Trace, quality: Vec<f64>) -> Option<Kept> {
+    let dollars = |tier| Some(alone_cost(exchange, tier).usd?.dollars());
+    let cost = policy.tiers.iter().map(dollars).collect::<Option<Vec<f64>>>()?;
+    let asked = trace.attempts.iter().filter_map(|attempt| {
+        let score = match &attempt.outcome {
+            Outcome::Answered { verdict: Verdict { why: Why::Score { score, .. }, .. }, .. } => Some(score.value()),
+            // Refused by ourselves: it was never asked.
+            Outcome::Failed(Failure::Limited { .. } | Failure::NotRecorded) => return None,
+            Outcome::Answered { .. } | Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+        };
+        Some((attempt.tier, score))
+    });
+    Some(Kept {
+        kin: Kin::of(exchange),
+        task: exchange.task.clone(),
+        quality,
+        cost,
+        asked: asked.collect(),
+        served: trace.served().map(|attempt| attempt.tier),
+        served_quality: super::tally::served_quality(trace)?,
+        spent: trace.cost().usd?.dollars(),
+        could: super::family::Could::of(policy, exchange),
+    })
+}
+
+impl Kept {
+    /// What baselines need of it.
+    pub(super) fn tiers(&self) -> Tiers<'_> {
+        Tiers { quality: &self.quality, cost: &self.cost, served: self.served }
+    }
+}
+
+/// The group of each prompt.
+pub(super) fn groups_of(rows: &[&Kept]) -> Vec<u64> {
+    groups(&rows.iter().map(|row| row.kin).collect::<Vec<_>>())
 }

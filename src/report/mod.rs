@@ -4,6 +4,7 @@
 //! Invariant: sums are whole numbers, so a report does not depend on the
 //! order in which prompts finish. What is unknown is none, never zero.
 
+pub mod baselines;
 mod compare;
 mod condition;
 pub mod edges;
@@ -44,6 +45,9 @@ pub struct Report {
     pub escalated: u64,
     /// Labels outside 0..=1 that were held at the nearer end.
     pub labels_held: u64,
+    /// Answers that a judge's word was wanted for and none is recorded: what would
+    /// have become of them is not known.
+    pub unjudged: u64,
     /// Dollars.
     pub cost: CostReport,
     /// Labels; none where no served answer has one.
@@ -125,6 +129,10 @@ pub struct TierReport {
     pub coalesced: u64,
     /// Dollars spent on it, as far as known.
     pub usd: f64,
+    /// Tokens of prompts it was sent, as it counted them; its cache costs none.
+    pub input_tokens: u64,
+    /// Tokens of its answers, reasoning among them.
+    pub output_tokens: u64,
     /// Mean label of its answers to all prompts, asked or not: what this tier
     /// alone would have been worth.
     pub alone_quality: Option<f64>,

@@ -13,12 +13,19 @@ pub fn study_text(study: &Study) -> String {
         let promise = if certificate.uncertified { "UNCERTIFIED" } else { &certificate.promise };
         let _ = writeln!(
             out,
-            "promise            {promise} (delta {}, {}, p = {:.4}, {} prompts, labels: {})",
-            certificate.delta, certificate.method, certificate.p_value, certificate.rows, certificate.labels
+            "promise             {promise} (delta {}, {}, p = {:.4}, {} prompts after {} to fit, labels: {}, data {}, seed {})",
+            certificate.delta,
+            certificate.method,
+            certificate.p_value,
+            certificate.rows,
+            certificate.fitted_rows,
+            certificate.labels,
+            certificate.data,
+            certificate.seed
         );
     }
     let sure = |e: &Estimate| if e.is_significant() { "" } else { ", not significant" };
-    let mut line = |name: &str, value: String| _ = writeln!(out, "{name:18} {value}");
+    let mut line = |name: &str, value: String| _ = writeln!(out, "{name:19} {value}");
     line("quality", number(&study.quality));
     line("to the top tier", format!("{}{}", number(&study.quality_to_top), sure(&study.quality_to_top)));
     line("cost a prompt", money(&study.cost));
@@ -26,6 +33,10 @@ pub fn study_text(study: &Study) -> String {
         line("saved", format!("{}{}", number(savings), sure(savings)));
     }
     line("AIQ", study.mean_quality.as_ref().map_or(none(), number));
+    let per_right = (study.quality.value > 0.0).then(|| study.cost.value / study.quality.value);
+    line("cost a right answer", per_right.map_or(none(), |usd| format!("${}", dollars(usd))));
+    let served = study.tiers.iter().zip(&study.served_share).map(|(t, share)| format!("{t} {}", percent(*share)));
+    line("served by", served.collect::<Vec<_>>().join(", "));
     line("regret", format!("{:.4}; of cost ${}", study.regret, dollars(study.cost_regret)));
     line(
         "oracle",
@@ -90,7 +101,8 @@ fn digits(value: Option<f64>) -> String {
 fn cost_table(study: &Study) -> String {
     let rows = study.cost_at.iter().map(|at| {
         let cell = |cost: Option<f64>| match cost {
-            Some(cost) => format!("{} ({})", dollars(cost), percent(cost / at.top)),
+            Some(cost) if at.top > 0.0 => format!("{} ({})", dollars(cost), percent(cost / at.top)),
+            Some(cost) => dollars(cost),
             None => none(),
         };
         vec![percent(at.share), cell(at.policy), cell(at.zero_router), cell(at.oracle), dollars(at.top)]

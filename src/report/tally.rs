@@ -11,7 +11,8 @@ use crate::exchange::Exchange;
 use crate::outcomes;
 use crate::policy::{Policy, Tier};
 use crate::price::{Cost, Usd};
-use crate::trace::{CacheUse, Failure, Outcome, Trace, Why};
+use crate::tokens;
+use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
 
 /// Sums over the traces of one policy.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Tally {
     quality: Labels,
     baseline_quality: Labels,
     labels_held: u64,
+    unjudged: u64,
     /// Microseconds, three digits.
     latency: Option<Histogram<u64>>,
     tiers: Vec<TierTally>,
@@ -45,6 +47,8 @@ struct TierTally {
     cache_hits: u64,
     coalesced: u64,
     cost: Usd,
+    input_tokens: u64,
+    output_tokens: u64,
     alone_quality: Labels,
     alone_cost: Usd,
     alone_priced: u64,
@@ -91,6 +95,7 @@ impl Tally {
             quality: Labels::default(),
             baseline_quality: Labels::default(),
             labels_held: 0,
+            unjudged: 0,
             latency: Histogram::new(3).ok(),
             tiers: policy.tiers.iter().map(|_| TierTally::default()).collect(),
             gathered: Gathered::default(),
@@ -107,6 +112,7 @@ impl Tally {
         self.escalated += u64::from(trace.attempts.len() > 1);
         for attempt in &trace.attempts {
             self.tiers[attempt.tier].add(attempt);
+            self.unjudged += u64::from(attempt.judging.usd.is_none());
         }
         self.labels_held += exchange.answers.values().map(|a| u64::from(a.is_label_held)).sum::<u64>();
         let mut baseline = Cost::UNKNOWN;
@@ -163,6 +169,7 @@ impl Tally {
             not_recorded: self.not_recorded,
             escalated: self.escalated,
             labels_held: self.labels_held,
+            unjudged: self.unjudged,
             cost: CostReport {
                 prompts: self.priced,
                 unpriced: self.prompts - self.priced,
@@ -184,11 +191,18 @@ impl Tally {
 }
 
 impl TierTally {
-    fn add(&mut self, attempt: &crate::trace::Attempt) {
+    fn add(&mut self, attempt: &Attempt) {
         self.asked += 1;
         self.cache_hits += u64::from(attempt.cache == CacheUse::Hit);
         self.coalesced += u64::from(attempt.cache == CacheUse::Coalesced);
         self.cost = self.cost + attempt.cost.usd.unwrap_or(Usd::ZERO);
+        if let Outcome::Answered { answer, .. } = &attempt.outcome
+            && !attempt.cache.is_free()
+            && let Some(tokens) = answer.usage.and_then(tokens::of_usage)
+        {
+            self.input_tokens += tokens.input;
+            self.output_tokens += tokens.output;
+        }
         match &attempt.outcome {
             Outcome::Answered { verdict, .. } if verdict.is_accepted => self.accepted += 1,
             Outcome::Answered { verdict, .. } => {
@@ -217,6 +231,8 @@ impl TierTally {
             cache_hits: self.cache_hits,
             coalesced: self.coalesced,
             usd: self.cost.dollars(),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
             alone_quality: self.alone_quality.mean(),
             alone_labelled: self.alone_quality.count,
             alone_usd: (self.alone_priced == prompts && prompts > 0).then(|| self.alone_cost.dollars()),
@@ -251,12 +267,13 @@ fn is_timed(policy: &Policy, exchange: &Exchange, trace: &Trace) -> bool {
 
 /// The label of what a tier was recorded to say.
 fn label(exchange: &Exchange, tier: &Tier) -> Option<f64> {
-    exchange.answer_of(tier)?.quality
+    exchange.answer_of(tier)?.label_or_failure()
 }
 
 /// What asking `tier` alone costs: as the trace has it, else by what was recorded.
 fn alone_cost(exchange: &Exchange, tier: &Tier, trace: &Trace) -> Cost {
-    let asked = trace.attempts.iter().find(|a| a.tier == tier.index && !a.cache.is_free());
+    let is_its_own = |a: &&Attempt| a.tier == tier.index && !a.cache.is_free() && a.judging == Cost::FREE;
+    let asked = trace.attempts.iter().find(is_its_own);
     match asked.filter(|a| matches!(a.outcome, Outcome::Answered { .. })) {
         Some(attempt) => attempt.cost,
         None => outcomes::alone_cost(exchange, tier),

@@ -58,7 +58,13 @@ pub fn report_text(report: &Report) -> String {
     }
     if let Some(study) = &report.study {
         let told = if study.quality_to_top.is_significant() { "" } else { ", not significant" };
-        let _ = writeln!(out, "          {} to {}{told}", study_text::number(&study.quality_to_top), top(report));
+        let sample = if study.not_sampled > 0 {
+            format!(", {} by hash", counted(study.prompts as u64, "prompt"))
+        } else {
+            String::new()
+        };
+        let _ =
+            writeln!(out, "          {} to {}{told}{sample}", study_text::number(&study.quality_to_top), top(report));
     }
     if report.labels_held > 0 {
         let _ =
@@ -79,6 +85,10 @@ pub fn report_text(report: &Report) -> String {
     }
     if report.unanswered > 0 {
         let _ = writeln!(out, "unanswered  {}: every tier of the ladder failed", counted(report.unanswered, "prompt"));
+    }
+    if report.unjudged > 0 {
+        let answers = counted(report.unjudged, "answer");
+        let _ = writeln!(out, "not judged {answers}: a judge's word was wanted, and none is recorded");
     }
     if report.not_recorded > 0 {
         let prompts = counted(report.not_recorded, "prompt");

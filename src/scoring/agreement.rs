@@ -59,12 +59,17 @@ fn plain(value: &Value) -> Value {
     }
 }
 
+/// Choices of one answer that vote; more change little, and each is compared with
+/// each.
+const MAX_VOTERS: usize = 32;
+
 /// The share of the votes so far that say what this answer says. Each choice of
 /// this answer is a vote (so that `n` choices agree or not for no more money),
 /// and each smaller tier's answer is one. None where there is only one vote.
 pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
     let forms = |answer: &Answer| -> Vec<Form> {
-        answer.choices.iter().map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect()
+        let voters = answer.choices.iter().take(MAX_VOTERS);
+        voters.map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect()
     };
     let mine = forms(evidence.answer);
     let smaller: Vec<Vec<Form>> = evidence.smaller.iter().map(|other| forms(other)).collect();

@@ -19,6 +19,9 @@ pub struct Learned {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     missing: Vec<Missing>,
     level: f64,
+    /// Whether token logprobs must be asked for: the answers it was learned from
+    /// had them.
+    wants_logprobs: bool,
     /// For answers with token logprobs.
     with_logprobs: Calibrator,
     /// For answers without.
@@ -94,13 +97,20 @@ impl Learned {
     #[must_use]
     pub fn new(weights: Vec<Weight>, missing: Vec<Missing>, level: f64, calibrators: [Calibrator; 2]) -> Self {
         let [with_logprobs, without_logprobs] = calibrators;
-        Self { weights, missing, level, with_logprobs, without_logprobs }
+        let wants_logprobs = weights.iter().any(|w| features::block_of(w.feature) == Block::Logprobs);
+        Self { weights, missing, level, wants_logprobs, with_logprobs, without_logprobs }
     }
 
     /// The same weights with another calibration: with logprobs, and without.
     #[must_use]
     pub fn calibrated(self, calibrators: [Calibrator; 2]) -> Self {
         Self::new(self.weights, self.missing, self.level, calibrators)
+    }
+
+    /// The same, asking for logprobs or not.
+    #[must_use]
+    pub fn wanting_logprobs(self, wants_logprobs: bool) -> Self {
+        Self { wants_logprobs, ..self }
     }
 
     /// The log odds before calibration.
@@ -137,10 +147,10 @@ impl Learned {
         effects
     }
 
-    /// Whether token logprobs count.
+    /// Whether token logprobs must be asked for.
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {
-        self.weights.iter().any(|w| features::block_of(w.feature) == Block::Logprobs)
+        self.wants_logprobs
     }
 
     /// Whether what was read can be used.

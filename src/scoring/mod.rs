@@ -63,7 +63,7 @@ pub struct Evidence<'a> {
     pub answer: &'a Answer,
     /// What smaller tiers answered to the same prompt, smallest first.
     pub smaller: &'a [&'a Answer],
-    /// The smaller tiers that answered: a bit for each place in the policy.
+    /// The tiers that were asked before: a bit for each place in the policy.
     pub after: u32,
     /// Where an answer's text has its final answer, if the policy says.
     pub answer_pattern: Option<&'a Regex>,

@@ -89,5 +89,7 @@ mod tests {
             assert!(hoeffding_bentkus_p(count(k) / count(n), n, bound) >= exact_p(k, n, bound));
         }
         assert!((hoeffding_bentkus_p(0.05, 100, 0.02) - 1.0).abs() < 1e-15);
+        // Without any loss both of its parts are known: (1 - b)^n is the lesser.
+        assert!((hoeffding_bentkus_p(0.0, 150, 0.02) - 0.98f64.powi(150)).abs() < 1e-12);
     }
 }

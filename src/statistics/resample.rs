@@ -32,7 +32,8 @@ impl Interval {
 /// Draws whole groups of rows with replacement, as many as there are, `times`
 /// over (Efron 1979; by group, Field & Welsh 2007). `measure` gets how often
 /// each row was drawn and returns numbers, all in the same order; each gets an
-/// interval, none where it was undefined in more than one draw of twenty.
+/// interval, none where it was undefined in more than one draw of twenty, or where
+/// there are fewer than ten groups to draw from.
 ///
 /// The same draw serves every number, so that differences are paired.
 pub fn bootstrap(
@@ -41,6 +42,7 @@ pub fn bootstrap(
     seed: u64,
     mut measure: impl FnMut(&[u32]) -> Vec<Option<f64>>,
 ) -> Vec<Option<Interval>> {
+    const FEWEST: usize = 10;
     let mut numbers: HashMap<u64, usize> = HashMap::new();
     let group_of: Vec<usize> = groups
         .iter()
@@ -49,11 +51,14 @@ pub fn bootstrap(
             *numbers.entry(*group).or_insert(next)
         })
         .collect();
+    if numbers.is_empty() {
+        return Vec::new();
+    }
     let mut random = fastrand::Rng::with_seed(seed);
     let mut drawn: Vec<Vec<f64>> = Vec::new();
     let mut of_group = vec![0u32; numbers.len()];
     let mut weights = vec![0u32; groups.len()];
-    for _ in 0..if numbers.is_empty() { 0 } else { times } {
+    for _ in 0..times {
         of_group.fill(0);
         (0..of_group.len()).for_each(|_| of_group[random.usize(..numbers.len())] += 1);
         weights.iter_mut().zip(&group_of).for_each(|(weight, group)| *weight = of_group[*group]);
@@ -65,7 +70,8 @@ pub fn bootstrap(
         }
     }
     let enough = times - times / 20;
-    drawn.into_iter().map(|mut values| if values.len() < enough { None } else { Interval::of(&mut values) }).collect()
+    let is_told = |values: &Vec<f64>| values.len() >= enough && numbers.len() >= FEWEST;
+    drawn.into_iter().map(|mut values| Interval::of(&mut values).filter(|_| is_told(&values))).collect()
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ pub const MAX_TIERS: usize = 6;
 pub struct Stopping {
     /// The program that wrote it.
     pub made_by: String,
+    /// A digest of the gates and the answer pattern it was made with, on which scores
+    /// and promise rest.
+    pub made_with: String,
     /// The tiers it was made for, smallest first.
     pub tiers: Vec<TierModel>,
     /// What was promised, and on what grounds.
@@ -176,7 +179,8 @@ impl Stopping {
     /// The tier to ask where a gate refused the answer.
     #[must_use]
     pub fn after_gate(&self, tier: usize, after: u32) -> usize {
-        self.point().act[state(tier, after)].gated
+        // The last tier has no state, and nothing after it.
+        self.point().act.get(state(tier, after)).map_or(tier + 1, |acts| acts.gated)
     }
 
     /// The score of a tier's answers in a state.

@@ -131,6 +131,8 @@ mod tests {
             failed: [].into(),
             cache_hits: 3,
             coalesced: 1,
+            input_tokens: 0,
+            output_tokens: 0,
             usd: 0.5,
             alone_quality: Some(0.654),
             alone_labelled: 100,
@@ -147,6 +149,7 @@ mod tests {
             not_recorded: 2,
             escalated: 29,
             labels_held: 0,
+            unjudged: 0,
             cost: CostReport {
                 prompts: 100,
                 unpriced: 0,

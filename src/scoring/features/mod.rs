@@ -1,7 +1,8 @@
 //! The feature vector of an answer: what a learned scorer goes by.
 //!
 //! Invariant: one vector of fixed length for every answer; what is not known is
-//! `NaN`, never a number that could be meant.
+//! `NaN`, never a number that could be meant. Judges' marks are not in it: they
+//! would have to be paid for on every answer that is scored.
 
 mod equations;
 mod surface;
@@ -23,17 +24,14 @@ pub enum Block {
     Prompt,
     /// From what smaller tiers said.
     Agreement,
-    /// From what judges said.
-    Marks,
 }
 
 /// Each block with the names of its features, in the order of the vector.
-const BLOCKS: [(Block, &[&str]); 5] = [
+const BLOCKS: [(Block, &[&str]); 4] = [
     (Block::Logprobs, &LOGPROBS),
     (Block::Surface, &surface::NAMES),
     (Block::Prompt, &PROMPT),
     (Block::Agreement, &AGREEMENT),
-    (Block::Marks, &MARKS),
 ];
 
 /// `lp_*` are logarithms held at -20; `sure_*` are `-ln(1 - p)` with `p` held at
@@ -73,13 +71,12 @@ const AGREEMENT: [&str; 8] = [
     "smaller_sure_q10",
     "votes",
 ];
-const MARKS: [&str; 3] = ["mark_p_true", "mark_judge", "mark_external"];
 
 /// How many features a prompt alone has.
 pub const PROMPT_COUNT: usize = PROMPT.len();
 
 /// How many features there are.
-pub const COUNT: usize = LOGPROBS.len() + surface::COUNT + PROMPT.len() + AGREEMENT.len() + MARKS.len();
+pub const COUNT: usize = LOGPROBS.len() + surface::COUNT + PROMPT.len() + AGREEMENT.len();
 
 /// The features of one answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +95,7 @@ pub fn block_of(feature: usize) -> Block {
         end += names.len();
         feature < end
     });
-    found.map_or(Block::Marks, |(block, _)| *block)
+    found.map_or(Block::Agreement, |(block, _)| *block)
 }
 
 /// The places of a block's features in the vector.
@@ -111,7 +108,6 @@ pub fn places(block: Block) -> impl Iterator<Item = usize> {
 pub struct Seen {
     logprobs: [f64; LOGPROBS.len()],
     surface: [f64; surface::COUNT],
-    marks: [f64; MARKS.len()],
     /// The normal form of each choice.
     forms: Vec<Form>,
 }
@@ -122,7 +118,7 @@ impl Seen {
     pub fn of(evidence: &Evidence<'_>) -> Self {
         let answer = evidence.answer;
         let forms: Vec<Form> =
-            answer.choices.iter().map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect();
+            answer.choices.iter().take(32).map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect();
         // With several choices the least sure one counts, as in `Confidence`.
         let worst = |c: &&crate::answer::Choice| Pool::Mean.score(&c.logprobs).map_or(2.0, super::Score::value);
         let choice = answer.choices.iter().min_by(|a, b| worst(a).total_cmp(&worst(b)));
@@ -132,13 +128,7 @@ impl Seen {
             }
             _ => [f64::NAN; surface::COUNT],
         };
-        let mark = |name: &str| answer.marks.get(name).copied().unwrap_or(f64::NAN);
-        Self {
-            logprobs: choice.map_or([f64::NAN; LOGPROBS.len()], |c| of_logprobs(&c.logprobs)),
-            surface,
-            marks: ["p_true", "judge", "external"].map(mark),
-            forms,
-        }
+        Self { logprobs: choice.map_or([f64::NAN; LOGPROBS.len()], |c| of_logprobs(&c.logprobs)), surface, forms }
     }
 
     /// Whether there are token logprobs.
@@ -151,7 +141,7 @@ impl Seen {
     #[must_use]
     pub fn after(&self, prompt: &[f64; PROMPT.len()], smaller: &[&Self]) -> Features {
         let mut all = [f64::NAN; COUNT];
-        let parts: [&[f64]; 5] = [&self.logprobs, &self.surface, prompt, &self.agreement_with(smaller), &self.marks];
+        let parts: [&[f64]; 4] = [&self.logprobs, &self.surface, prompt, &self.agreement_with(smaller)];
         let mut at = 0;
         for part in parts {
             all[at..at + part.len()].copy_from_slice(part);
