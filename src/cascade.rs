@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 
@@ -12,6 +13,8 @@ use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::conversation::Conversations;
 use crate::decision::{Step, judge, next_step};
+use crate::drift::{Drift, DriftStatus};
+use crate::outcomes::final_form;
 use crate::policy::{Accept, Ladder, Policy, Tier};
 use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
@@ -23,8 +26,8 @@ use crate::upstream::{Delivery, Flow, Reply, Said, Upstream};
 /// A policy in force over what can answer.
 #[derive(Debug)]
 pub struct Cascade<U, C> {
-    /// The policy.
-    pub policy: Arc<Policy>,
+    policy: ArcSwap<Policy>,
+    drift: Option<Drift>,
     upstream: U,
     conversations: Conversations<C>,
     clock: C,
@@ -53,24 +56,80 @@ struct Asking<'a> {
 /// An outcome, and the frames that still come where it is a flow.
 type Judged = (Outcome, Cost, Option<Flow>);
 
+impl<U, C> Cascade<U, C> {
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    /// Whether this prompt is to be compared with the largest tier's answer.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.drift.as_ref().is_some_and(Drift::picks)
+    }
+
+    /// Where the watch over the calibration stands; none where nothing is watched.
+    #[must_use]
+    pub fn drift_status(&self) -> Option<DriftStatus> {
+        Some(self.drift.as_ref()?.status(&self.policy()))
+    }
+}
+
 impl<U: Upstream, C: Clock> Cascade<U, C> {
     /// Runs `policy` over `upstream`, in the time of `clock`.
     pub fn new(policy: Arc<Policy>, upstream: U, clock: C) -> Self {
         let conversations = Conversations::new(&policy, clock.clone());
-        Self { policy, upstream, conversations, clock }
+        Self { drift: Drift::of(&policy), policy: ArcSwap::new(policy), upstream, conversations, clock }
+    }
+
+    /// Compares what was served with what the largest tier says, and falls back to a
+    /// safer point where the calibration no longer holds.
+    pub async fn compare_with_top(&self, prompt: &Prompt, trace: &Trace) {
+        let (policy, Some(drift)) = (self.policy(), &self.drift) else { return };
+        let Some(_place) = drift.place() else { return };
+        let Some(served) = trace.served() else { return };
+        let top = policy.top();
+        let loss = match &served.outcome {
+            _ if served.tier == top.index => Some(0.0),
+            Outcome::Answered { answer, .. } => {
+                let said = self.upstream.ask(top, prompt, Delivery::Hold).await.ok().map(|reply| reply.said);
+                match said {
+                    Some(Said::Whole(by_top)) => {
+                        let form = |answer| final_form(&policy, Some(answer));
+                        Some(1.0 - form(answer).likeness(&form(&by_top)))
+                    }
+                    _ => None,
+                }
+            }
+            Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+        };
+        let before = drift.status(&policy);
+        if let Some(safer) = drift.add(&policy, loss) {
+            let point = safer.stopping.as_ref().map_or(0, |stopping| stopping.in_force);
+            tracing::error!(
+                compared = before.compared + 1,
+                from = before.point,
+                to = point,
+                "the calibration no longer holds: answers differ from {}'s more than they did; falling back to a safer point, calibrate again",
+                top.name
+            );
+            self.policy.store(Arc::new(safer));
+        }
     }
 
     /// Sends a prompt to the smallest tier of `ladder` whose answer is good
     /// enough. Dropping the future gives up whatever it waits for.
     pub async fn run(&self, ladder: &Ladder, prompt: &Prompt) -> Run {
         let start = self.clock.now();
-        let ladder = &self.conversations.narrowed(&self.policy.started(ladder, prompt), prompt).await;
+        let policy = &*self.policy();
+        let ladder = &self.conversations.narrowed(&policy.started(ladder, prompt), prompt).await;
         let mut trace = Trace::default();
         let mut flow = None;
         loop {
-            match next_step(&self.policy, ladder, prompt.stream, &trace) {
+            match next_step(policy, ladder, prompt.stream, &trace) {
                 Step::Ask { tier, is_last, delivery } => {
-                    let asking = Asking { policy: &self.policy, tier, is_last, prompt, trace: &trace };
+                    let asking = Asking { policy, tier, is_last, prompt, trace: &trace };
                     let (attempt, flowing) = self.ask(asking, delivery).await;
                     flow = flowing;
                     trace.attempts.push(attempt);

@@ -36,7 +36,11 @@ pub mod upstream;
 
 pub mod conversation;
 
+pub mod drift;
+
 pub mod cascade;
+
+pub mod explanation;
 
 pub mod report;
 

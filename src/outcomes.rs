@@ -11,8 +11,8 @@ use crate::exchange::Exchange;
 use crate::policy::{Accept, Policy, Tier};
 use crate::price::Cost;
 use crate::prompt::Prompt;
-use crate::scoring::Evidence;
 use crate::scoring::features::{Features, PROMPT_COUNT, Seen, hashed_grams, of_prompt};
+use crate::scoring::{Evidence, Form, form};
 use crate::stopping::all_states;
 use crate::tokens;
 
@@ -31,6 +31,8 @@ pub struct Row {
     pub cost: Vec<f64>,
     /// Whether a gate refused each tier's answer, or it failed.
     pub refused: Vec<bool>,
+    /// How far each tier's answer differs from the largest one's, 0..=1, in normal form.
+    pub differs: Vec<f64>,
     /// What a learned scorer sees in each state, by [`crate::stopping::state`].
     pub features: Vec<Features>,
     /// The features of the prompt alone.
@@ -89,6 +91,8 @@ impl Row {
                 answer.as_ref().filter(|_| !refused).map(|answer| Seen::of(&evidence(policy, prompt, answer)))
             })
             .collect();
+        let forms: Vec<Form> = answers.iter().map(|answer| final_form(policy, answer.as_deref())).collect();
+        let differs = forms.iter().map(|form| 1.0 - form.likeness(&forms[tiers - 1])).collect();
         let of_prompt = of_prompt(prompt);
         let features = all_states(tiers).map(|(tier, after)| match &seen[tier] {
             Some(this) => {
@@ -102,6 +106,7 @@ impl Row {
         Ok(Self {
             group: kin.conversation,
             kin,
+            differs,
             task: exchange.task.clone(),
             features: features.collect(),
             quality,
@@ -111,6 +116,13 @@ impl Row {
             grams: hashed_grams(prompt),
         })
     }
+}
+
+/// The normal form of an answer's first choice.
+#[must_use]
+pub fn final_form(policy: &Policy, answer: Option<&Answer>) -> Form {
+    let first = answer.and_then(|answer| answer.choices.first());
+    first.map_or(Form::Nothing, |choice| form(&choice.text, &choice.tool_calls, policy.answer_pattern.as_ref()))
 }
 
 /// What two prompts may share, so that one tells about the other.

@@ -140,6 +140,19 @@ impl Iterator for Lines {
     }
 }
 
+/// The lines of a file as text, empty ones left out; for files that hold something
+/// else than exchanges.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn lines_of_text(path: &Path) -> Result<impl Iterator<Item = Result<String, CannotRead>>, CannotRead> {
+    let name = path.display().to_string();
+    let failed = move |source| CannotRead::File { path: name.clone(), source };
+    let file = File::open(path).map_err(&failed)?;
+    let lines = BufReader::new(file).lines().filter(|line| !matches!(line, Ok(text) if text.trim().is_empty()));
+    Ok(lines.map(move |line| line.map_err(&failed)))
+}
+
 /// The project's own fixtures, by name: the demo answers from them.
 pub const EMBEDDED: [(&str, &str); 10] = [
     ("arithmetic.jsonl", include_str!("../fixtures/arithmetic.jsonl")),

@@ -73,7 +73,7 @@ impl Replay {
         let start = move |number, arrival: Duration, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {
             let (cascade, clock) = (cascade.clone(), clock_of_runs.clone());
             Box::pin(async move {
-                let ladder = cascade.policy.ladder_for_recorded(&exchange.prompt);
+                let ladder = cascade.policy().ladder_for_recorded(&exchange.prompt);
                 let mut trace = cascade.run(&ladder, &exchange.prompt).await.trace;
                 // Waiting for a place in flight counts, as it would for the client.
                 trace.elapsed = clock.now().saturating_sub(arrival);

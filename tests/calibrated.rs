@@ -80,7 +80,12 @@ fn way(trace: &Trace) -> (Vec<(usize, String)>, Option<usize>) {
 #[test]
 fn the_engine_goes_the_way_that_was_calibrated() {
     let (_, plain) = base();
-    let all = exchanges();
+    let mut all = exchanges();
+    // Some tiers failed when this was recorded.
+    for (at, exchange) in all.iter_mut().enumerate().filter(|(at, _)| at % 7 == 0) {
+        let tier = ["ada", "babbage", "curie"][at % 3];
+        exchange.answers.get_mut(tier).expect("recorded").status = 429;
+    }
     let rows = rows(&plain, &all);
     let mut ways = std::collections::HashSet::new();
     for place in [0, 4, 9, 15, 25, 99] {

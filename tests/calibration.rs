@@ -19,6 +19,7 @@ fn population(rows: usize, seed: u64) -> Labelled {
         tiers: 3,
         quality: vec![Vec::new(); 3],
         cost: COSTS.map(|cost| vec![cost; rows]).to_vec(),
+        differs: vec![vec![0.0; rows]; 3],
         refused: vec![vec![false; rows]; 3],
         chance: vec![Vec::new(); 3],
         easiness: None,

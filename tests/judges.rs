@@ -115,7 +115,7 @@ async fn an_external_service_is_sent_request_and_answer() {
     let sent: Value = judge.seen()[0].json();
     assert_eq!(sent["answer"], "an answer");
     assert_eq!(sent["request"]["messages"][0]["content"], "Why?");
-    for wrong in [r#"{"score": 7}"#, "down", r#"{}"#] {
+    for wrong in [r#"{"score": 7}"#, "down", "{}"] {
         let judge = Fake::start(move |_: &Seen| response(200, "application/json", wrong)).await;
         let score = format!("{{ external: {{ url: \"{}/score\" }} }}", judge.base_url);
         let served = Served::start(Some(&policy(folder.path(), &fake.base_url, &score)));

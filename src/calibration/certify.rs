@@ -101,7 +101,7 @@ impl Test<'_> {
             _ if is_binary => vec![Method::ClopperPearson, Method::Betting],
             // A mean that may be negative says too little of one that must not.
             Target::Keep(_) => vec![Method::Betting],
-            _ => vec![Method::HoeffdingBentkus, Method::Betting],
+            Target::MaxLoss(_) => vec![Method::HoeffdingBentkus, Method::Betting],
         }
     }
 

@@ -1,6 +1,7 @@
 //! Rows with their scores, and what a policy would have made of them.
 
 use crate::outcomes::Row;
+use crate::statistics::binomial::hoeffding_bentkus_p;
 use crate::statistics::count;
 use crate::stopping::{Act, Point, state};
 
@@ -13,6 +14,8 @@ pub struct Labelled {
     pub quality: Vec<Vec<f64>>,
     /// Dollars, by tier and row.
     pub cost: Vec<Vec<f64>>,
+    /// How far answers differ from the largest tier's, by tier and row.
+    pub differs: Vec<Vec<f64>>,
     /// Whether a gate refused the answer, by tier and row.
     pub refused: Vec<Vec<bool>>,
     /// Scores, by state and row.
@@ -45,6 +48,7 @@ impl Labelled {
             tiers,
             quality: by_tier(&|row, tier| row.quality[tier]),
             cost: by_tier(&|row, tier| row.cost[tier]),
+            differs: by_tier(&|row, tier| row.differs[tier]),
             refused: (0..tiers).map(|tier| rows.iter().map(|row| row.refused[tier]).collect()).collect(),
             chance,
             easiness,
@@ -88,6 +92,26 @@ impl Labelled {
                 }
             };
         }
+    }
+
+    /// The least bound on how far a point's answers differ from the largest tier's on
+    /// average, with 95 in 100 sureness.
+    #[must_use]
+    pub fn differs(&self, point: &Point) -> f64 {
+        const STEPS: usize = 30;
+        let top = self.tiers - 1;
+        let differs = |row| {
+            let tier = self.walk(point, row).tier;
+            if tier == top { 0.0 } else { self.differs[tier][row] }
+        };
+        let mean = (0..self.len()).map(differs).sum::<f64>() / count(self.len().max(1));
+        let (mut low, mut high) = (mean, 1.0);
+        for _ in 0..STEPS {
+            let middle = f64::midpoint(low, high);
+            let holds = hoeffding_bentkus_p(mean, self.len(), middle) <= 0.05;
+            if holds { high = middle } else { low = middle }
+        }
+        high
     }
 
     /// The point with its mean cost and quality on these rows.

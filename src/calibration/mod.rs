@@ -164,7 +164,10 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
         in_force_tested: rows_to_test.measured(point),
         tested_alone: rows_to_test.measured(always_top(tiers)),
         chosen: fitted.scores.chosen.clone(),
-        stopping: written(policy, fitted, points, in_force, certificate, wanted.target),
+        stopping: {
+            let watched = points.iter().map(|point| Point { differs: rows_to_test.differs(point), ..point.clone() });
+            written(policy, fitted, watched.collect(), in_force, certificate, wanted.target)
+        },
     })
 }
 

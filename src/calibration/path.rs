@@ -67,7 +67,7 @@ pub fn path(rows: &Labelled, allowed: Allowed) -> Vec<Point> {
 pub fn always_top(tiers: usize) -> Point {
     let top = tiers - 1;
     let act = all_states(tiers).map(|_| StateActs { gated: top, scored: Cuts::always(Act::Ask(top)) });
-    Point { lambda: 0.0, cost: 0.0, quality: 0.0, start: Cuts::always(Act::Ask(top)), act: act.collect() }
+    Point { lambda: 0.0, cost: 0.0, quality: 0.0, differs: 0.0, start: Cuts::always(Act::Ask(top)), act: act.collect() }
 }
 
 /// What does not depend on the price of money.
@@ -231,6 +231,6 @@ impl<'a> Induction<'a> {
             }
             None => Cuts::always(Act::Ask(best)),
         };
-        Point { lambda, cost: 0.0, quality: 0.0, start, act: act.into_iter().flatten().collect() }
+        Point { lambda, cost: 0.0, quality: 0.0, differs: 0.0, start, act: act.into_iter().flatten().collect() }
     }
 }

@@ -5,6 +5,7 @@
 
 mod calibrate;
 mod check;
+mod explain;
 mod load;
 mod replay;
 mod schema;
@@ -30,6 +31,8 @@ enum Command {
     Replay(replay::Replay),
     /// Learn from labelled exchanges when to stop and where to start, with a certificate
     Calibrate(calibrate::Calibrate),
+    /// Say why a prompt went the way it did
+    Explain(explain::Explain),
     /// Check policies and run their tests
     Check(check::Check),
     /// Print the JSON Schema of policy files
@@ -50,6 +53,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(replay) => replay.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
         Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Schema(schema) => schema.run(),
     };
     match done {

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use super::load;
 use crate::cascade::Cascade;
 use crate::clock::SystemClock;
-use crate::gateway::{Bounds, Gateway, router, serve};
+use crate::gateway::{Bounds, Gateway, Traces, metrics_router, router, serve};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{Live, Origin, Origins, Passage, Recorded, layered};
@@ -33,6 +33,13 @@ pub(super) struct Serve {
     /// How long requests in flight may take when shutting down, in seconds
     #[arg(long, default_value_t = 30, value_name = "SECONDS")]
     drain: u64,
+    /// Append a line of JSON for each request: every tier asked, and why; `cascade
+    /// explain` reads it. Texts are left out
+    #[arg(long, value_name = "FILE")]
+    traces: Option<PathBuf>,
+    /// Where a scraper finds metrics of drift, an address of their own
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
     /// Write no line per request
     #[arg(long, short)]
     quiet: bool,
@@ -41,10 +48,10 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let policy = Arc::new(load::policy(self.policy.as_deref(), true)?);
-        if !self.listen.ip().is_loopback() && !self.public {
+        let reachable = [Some(self.listen), self.metrics].into_iter().flatten().find(|a| !a.ip().is_loopback());
+        if let Some(address) = reachable.filter(|_| !self.public) {
             bail!(
-                "{} can be reached by other machines, and nothing here asks for a key; give --public if that is meant",
-                self.listen
+                "{address} can be reached by other machines, and nothing here asks for a key; give --public if that is meant"
             );
         }
         let level = if self.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
@@ -62,7 +69,18 @@ impl Serve {
         let (origins, hint) = origins(&policy, clock)?;
         let upstream = layered(origins, &policy, clock).asking()?;
         let passage = passage(&policy, clock)?;
+        let traces = self
+            .traces
+            .as_deref()
+            .map(|path| Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display())));
         let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, passage, hint.clone());
+        let gateway = Arc::new(gateway.tracing_to(traces.transpose()?));
+        if let Some(address) = self.metrics {
+            let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            let metrics = metrics_router(gateway.clone());
+            let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::ZERO };
+            tokio::spawn(serve(listener, metrics, clock, bounds, std::future::pending()));
+        }
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
@@ -76,7 +94,7 @@ impl Serve {
             names.join(", ")
         ));
         let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::from_secs(self.drain) };
-        let drained = serve(listener, router(gateway), clock, bounds, shutdown).await;
+        let drained = serve(listener, router(&gateway), clock, bounds, shutdown).await;
         eprintln!(
             "cascade: {}",
             if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" }

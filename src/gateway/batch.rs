@@ -30,7 +30,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     id: &str,
 ) -> Response {
     let start = gateway.clock.now();
-    let policy = &gateway.cascade.policy;
+    let policy = &*gateway.cascade.policy();
     let mut asked = Vec::new();
     for (number, text) in list.iter().copied().enumerate() {
         asked.push(ask(gateway, ladder, all, number, text));
@@ -67,7 +67,7 @@ async fn ask<U: Upstream, C: Clock>(
         return (Trace::default(), Err(ApiError::unreadable_answer()));
     };
     let Run { trace, .. } = gateway.cascade.run(ladder, &prompt).await;
-    let policy = &gateway.cascade.policy;
+    let policy = &*gateway.cascade.policy();
     let body = match trace.served() {
         Some(served) => whole_of(policy, &prompt, served),
         None => Err(ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint)),

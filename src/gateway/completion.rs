@@ -15,6 +15,7 @@ use super::served::{hand_over, note};
 use super::{ApiError, Gateway, MAX_BODY, batch, headers, passthrough, stream};
 use crate::cascade::Run;
 use crate::clock::Clock;
+use crate::explanation::Explanation;
 use crate::openai::Endpoint;
 use crate::policy::Ladder;
 use crate::prompt::{Prompt, TooMany};
@@ -35,12 +36,12 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     let id = gateway.request_ids.next();
     let (head, body) = request.into_parts();
     let mut response = match read(&gateway, endpoint, &head.headers, body).await {
-        Ok(prompt) => match (gateway.cascade.policy.ladder_for(&prompt), gateway.passage_of_unknown_models()) {
+        Ok(prompt) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models()) {
             (Ok(ladder), _) => run_kept_alive(gateway.clone(), ladder, prompt, id.clone()).await,
             (Err(_), Some(passage)) => {
                 passthrough::pass(passage, Request::from_parts(head, Body::from(prompt.body().clone()))).await
             }
-            (Err(unknown), None) => ApiError::unknown_model(&unknown, &gateway.cascade.policy).into_response(),
+            (Err(unknown), None) => ApiError::unknown_model(&unknown, &gateway.cascade.policy()).into_response(),
         },
         Err(error) => error.into_response(),
     };
@@ -59,7 +60,7 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
     prompt: Prompt,
     id: String,
 ) -> Response {
-    let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy.keep_alive);
+    let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy().keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
     let mut running = Box::pin(async move {
         let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id).await };
@@ -114,9 +115,14 @@ pub(super) async fn read_body<C: Clock>(clock: &C, body: Body) -> Result<Bytes, 
     })
 }
 
-async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, prompt: &Prompt, id: &str) -> Response {
+async fn run<U: Upstream, C: Clock>(
+    gateway: &Arc<Gateway<U, C>>,
+    ladder: &Ladder,
+    prompt: &Prompt,
+    id: &str,
+) -> Response {
     let start = gateway.clock.now();
-    let policy = &gateway.cascade.policy;
+    let policy = &*gateway.cascade.policy();
     match prompt.list() {
         Ok(None) => {}
         Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id).await,
@@ -124,6 +130,14 @@ async fn run<U: Upstream, C: Clock>(gateway: &Gateway<U, C>, ladder: &Ladder, pr
     }
     let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
+    if let Some(traces) = &gateway.traces {
+        traces.note(Explanation::of(policy, prompt, &trace, id, false));
+    }
+    if gateway.cascade.is_sampled() {
+        let (gateway, prompt, trace) = (gateway.clone(), prompt.clone(), trace.clone());
+        // Off the client's path.
+        tokio::spawn(async move { gateway.cascade.compare_with_top(&prompt, &trace).await });
+    }
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {
             Ok((body, upstream)) if prompt.stream => (event_stream(body), upstream),

@@ -9,10 +9,12 @@ mod completion;
 mod embeddings;
 mod headers;
 mod listen;
+mod metrics;
 mod models;
 mod passthrough;
 mod served;
 mod stream;
+mod traces;
 
 use std::sync::Arc;
 
@@ -31,6 +33,8 @@ use crate::upstream::{Passage, Upstream};
 
 pub use api_error::ApiError;
 pub use listen::{Bounds, serve};
+pub use metrics::metrics_router;
+pub use traces::Traces;
 
 /// The most bytes of a request's body that are read.
 pub const MAX_BODY: usize = 32 << 20;
@@ -47,6 +51,8 @@ pub struct Gateway<U, C> {
     embeddings: Option<embeddings::Remembered>,
     /// What to tell a client whose prompt is not among recorded ones.
     not_recorded_hint: String,
+    /// Where a line for each request goes.
+    traces: Option<Traces>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -54,29 +60,42 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
     /// `not_recorded_hint` says what a gateway that answers from recordings
     /// can answer.
     pub fn new(cascade: Cascade<U, C>, clock: C, passage: Option<Passage<C>>, not_recorded_hint: String) -> Self {
-        let rule = cascade.policy.passthrough.and_then(|p| p.embeddings_cache);
+        let rule = cascade.policy().passthrough.and_then(|p| p.embeddings_cache);
         let embeddings = rule.map(embeddings::Remembered::new);
-        Self { cascade, clock, request_ids: headers::RequestIds::default(), passage, embeddings, not_recorded_hint }
+        Self {
+            cascade,
+            clock,
+            request_ids: headers::RequestIds::default(),
+            passage,
+            embeddings,
+            not_recorded_hint,
+            traces: None,
+        }
+    }
+
+    /// Writes a line for each request.
+    #[must_use]
+    pub fn tracing_to(self, traces: Option<Traces>) -> Self {
+        Self { traces, ..self }
     }
 }
 
 impl<U, C: Clock> Gateway<U, C> {
     /// Where models go that the policy does not name, if they go anywhere.
     fn passage_of_unknown_models(&self) -> Option<&Passage<C>> {
-        self.passage.as_ref().filter(|_| self.cascade.policy.passthrough.is_some_and(|p| p.unknown_models))
+        self.passage.as_ref().filter(|_| self.cascade.policy().passthrough.is_some_and(|p| p.unknown_models))
     }
 }
 
 /// The routes, each with and without `/v1`.
-pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
-    let gateway = Arc::new(gateway);
+pub fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
     let completion = |endpoint: Endpoint| {
         let gateway = gateway.clone();
         post(move |request: Request| completion::answer(gateway.clone(), endpoint, request))
     };
     let all_models = {
         let gateway = gateway.clone();
-        get(move || async move { models::list(&gateway.cascade.policy) })
+        get(move || async move { models::list(&gateway.cascade.policy()) })
     };
     let one_model = {
         let gateway = gateway.clone();
@@ -99,7 +118,7 @@ pub fn router<U: Upstream, C: Clock>(gateway: Gateway<U, C>) -> Router {
         }
     }
     let has_passage = gateway.passage.is_some();
-    let cors = cors(&gateway.cascade.policy.cors);
+    let cors = cors(&gateway.cascade.policy().cors);
     let anything_else = {
         let gateway = gateway.clone();
         move |request: Request| async move { passthrough::answer(&gateway, request).await }

@@ -28,7 +28,7 @@ pub(super) fn list(policy: &Policy) -> Response {
 
 /// One of them; one that is not known is looked for where unknown models go.
 pub(super) async fn one<U, C: Clock>(gateway: &Gateway<U, C>, Path(name): Path<String>, request: Request) -> Response {
-    let policy = &gateway.cascade.policy;
+    let policy = &*gateway.cascade.policy();
     if policy.model_names().any(|known| known == name) {
         return answer(&object(&name));
     }

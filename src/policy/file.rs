@@ -13,7 +13,7 @@ use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
-use super::units::ByteSize;
+use super::units::{ByteSize, Share};
 use super::yaml::Node;
 use super::{StreamMode, acceptance::one_key};
 use crate::price::Usd;
@@ -48,6 +48,8 @@ shape! {
         /// The file of a calibration that decides instead of `score` and `at_least`:
         /// serve, or which larger tier next, and where to start.
         optimal_stopping: Option<At<CalibrationFile>>,
+        /// Watches whether the calibration still holds; left out, nothing is watched.
+        drift: Option<At<DriftFile>>,
         /// Answers and what must become of them; `cascade check` tries them.
         tests: Vec<At<TestFile>> = Vec::new(),
     }
@@ -63,6 +65,16 @@ impl PolicyFile {
             }
         }
         self.optimal_stopping = Some(At { value: CalibrationFile::at(calibration), at: 0..0 });
+    }
+}
+
+shape! {
+    /// A watch over a calibration: some prompts are asked of the largest tier too.
+    pub struct DriftFile {
+        /// The share of prompts; each costs a call of the largest tier.
+        share: Share = Share(0.01),
+        /// How sure an alarm must be.
+        confidence: Share = Share(0.95),
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Policy {
     pub answer_pattern: Option<Regex>,
     /// The calibrated rule that decides instead of thresholds.
     pub stopping: Option<Arc<Stopping>>,
+    /// Whether and how the calibrated rule is watched.
+    pub drift: Option<DriftRule>,
     /// Answers and what must become of them.
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.
@@ -156,6 +158,15 @@ impl Tier {
     pub fn is_calibrated(&self) -> bool {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().all(|s| matches!(s, Scorer::Learned(_))))
     }
+}
+
+/// How a calibration is watched while serving.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DriftRule {
+    /// The share of prompts whose largest tier is asked too, above 0.
+    pub share: f64,
+    /// How sure an alarm must be, below 1.
+    pub confidence: f64,
 }
 
 /// What a tier remembers.
@@ -290,6 +301,15 @@ impl Policy {
             Ok(_) => Err(problems(reader.problems)),
             Err(problem) => Err(problems(vec![problem])),
         }
+    }
+
+    /// The same with a calibrated rule half as far down its path; none where it is
+    /// at the top of it.
+    #[must_use]
+    pub fn safer(&self) -> Option<Self> {
+        let stopping = self.stopping.as_ref().filter(|stopping| stopping.in_force > 0)?;
+        let safer = Stopping { in_force: stopping.in_force / 2, ..(**stopping).clone() };
+        Some(Self { stopping: Some(Arc::new(safer)), ..self.clone() })
     }
 
     /// The largest tier.

@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{CacheFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, UpstreamFile};
+use super::file::{CacheFile, DriftFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, UpstreamFile};
 use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, LimitRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts, Unscored,
-    UpstreamKind, UpstreamPlace, calibration_file, ladder, routing, scorers, yaml,
+    Accept, CacheRule, Check, DriftRule, LimitRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts,
+    Unscored, UpstreamKind, UpstreamPlace, calibration_file, ladder, routing, scorers, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -60,6 +60,7 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
         tests: tests.into_iter().collect::<Option<_>>()?,
         answer_pattern: file.answer_pattern.clone(),
         stopping: stopping.and_then(|given| given.value.read.clone()),
+        drift: file.drift.as_ref().and_then(|drift| drift_rule(drift, file, problems)),
         what_scores_rest_on: calibration_file::what_scores_rest_on(file),
         digest: digest.finalize().to_hex()[..12].to_owned(),
         effective,
@@ -195,6 +196,24 @@ fn unreachable(at: &Range<usize>, name: &str, larger: &str, why: &str, problems:
         Problem::new(at.clone(), what)
             .help("say what makes its answers good enough: accept: { score: confidence, at_least: 0.7 }"),
     );
+}
+
+fn drift_rule(drift: &At<DriftFile>, file: &PolicyFile, problems: &mut Vec<Problem>) -> Option<DriftRule> {
+    let (share, confidence) = (drift.value.share.0, drift.value.confidence.0);
+    if file.optimal_stopping.is_none() {
+        problems.push(
+            Problem::new(drift.at.clone(), "`drift` without `optimal_stopping`: there is no calibration to watch")
+                .help("remove `drift`, or calibrate: cascade calibrate"),
+        );
+    }
+    if share > 0.0 && confidence > 0.0 && confidence < 1.0 {
+        return Some(DriftRule { share, confidence });
+    }
+    problems.push(
+        Problem::new(drift.at.clone(), "a share of 0, or a confidence of 0 or 1, watches nothing")
+            .help("write drift: { share: 0.01, confidence: 0.95 }"),
+    );
+    None
 }
 
 /// A promise holds for answers that are judged whole.

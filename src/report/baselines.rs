@@ -73,7 +73,7 @@ pub fn shuffled(rows: &[Tiers<'_>], quality: f64, times: usize, seed: u64) -> Sh
 }
 
 /// Quality gained per dollar over the smallest tier, relative to the largest
-/// tier's (delta IBC; AutoMix, 2023); none unless both cost more and the largest is
+/// tier's (delta IBC; `AutoMix`, 2023); none unless both cost more and the largest is
 /// better.
 #[must_use]
 pub fn benefit(policy: Point, weak: Point, top: Point) -> Option<f64> {

@@ -113,5 +113,5 @@ fn moved(policy: &Policy, by: f64) -> Point {
         let bound = if at_least >= 1.0 { 1.0 } else { bound };
         StateActs { gated: tier + 1, scored: Cuts(vec![(bound, next), (f64::MAX, Act::Serve)]) }
     });
-    Point { lambda: 0.0, cost: 0.0, quality: 0.0, start: Cuts::always(Act::Ask(0)), act: act.collect() }
+    Point { lambda: 0.0, cost: 0.0, quality: 0.0, differs: 0.0, start: Cuts::always(Act::Ask(0)), act: act.collect() }
 }

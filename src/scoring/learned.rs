@@ -147,6 +147,13 @@ impl Learned {
         effects
     }
 
+    /// By how much the log odds of an answer miss a chance: above 0 where they lack
+    /// it.
+    #[must_use]
+    pub fn log_odds_to(&self, features: &Features, chance: f64) -> f64 {
+        self.log_odds_of(chance, !features.lacks(Block::Logprobs)) - self.log_odds(features)
+    }
+
     /// Whether token logprobs must be asked for.
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {

@@ -51,13 +51,30 @@ pub fn betting_p(losses: &[f64], bound: f64, delta: f64) -> f64 {
     (-most).exp()
 }
 
-/// Watches losses one by one for a mean above `bound`: the wealth of a gambler
-/// who bets on it. Once it reaches `1 / delta` the alarm is false with a chance
-/// of at most `delta`, however long one has watched.
-#[derive(Clone, Copy, Debug)]
+/// Watches losses one by one for a mean above `bound`: the wealth of gamblers who
+/// bet on it. Once it reaches `1 / delta` the alarm is false with a chance of at most
+/// `delta`, however long one has watched.
+///
+/// One gambler alone would lose all while all is well, and take as long to win it
+/// back. So one begins every [`EVERY`] losses, the `k`th with `1 / (k (k + 1))` of
+/// the money, which adds up to 1: their sum is a fair game still.
+#[derive(Clone, Debug)]
 pub struct Watch {
     bound: f64,
     delta: f64,
+    seen: usize,
+    begun: usize,
+    gamblers: Vec<Gambler>,
+    is_raised: bool,
+}
+
+/// How often another gambler begins.
+const EVERY: usize = 25;
+/// Most at the table; the oldest leaves, with what it has.
+const MOST: usize = 64;
+
+#[derive(Clone, Copy, Debug)]
+struct Gambler {
     log_wealth: f64,
     stakes: Stakes,
 }
@@ -66,39 +83,38 @@ impl Watch {
     /// Nothing seen yet. `bound` and `delta` are in 0..1, both ends left out.
     #[must_use]
     pub fn new(bound: f64, delta: f64) -> Self {
-        Self { bound, delta, log_wealth: 0.0, stakes: Stakes::new() }
+        Self { bound, delta, seen: 0, begun: 0, gamblers: Vec::new(), is_raised: false }
     }
 
-    /// Adds one loss in 0..=1; returns whether the alarm is raised.
+    /// Adds one loss in 0..=1; returns whether the alarm is raised. It stays.
     pub fn add(&mut self, loss: f64) -> bool {
+        if self.seen.is_multiple_of(EVERY) {
+            self.begun += 1;
+            let share = 1.0 / (count(self.begun) * count(self.begun + 1));
+            self.gamblers.push(Gambler { log_wealth: share.ln(), stakes: Stakes::new() });
+            if self.gamblers.len() > MOST {
+                self.gamblers.remove(0);
+            }
+        }
+        self.seen += 1;
         // As in `betting_p`, with the length growing along (their section 4.2).
         let scale = 2.0 * (1.0 / self.delta).ln();
-        let seen = count(self.stakes.seen + 1);
-        let bet = (0.5 / self.bound).min((scale / (self.stakes.variance() * seen * seen.ln_1p())).sqrt());
-        // An alarm that was raised stays; wealth beyond it says nothing more.
-        if !self.is_raised() {
-            self.log_wealth += (bet * (loss - self.bound)).ln_1p();
+        for gambler in &mut self.gamblers {
+            let seen = count(gambler.stakes.seen + 1);
+            let stake = (0.5 / self.bound).min((scale / (gambler.stakes.variance() * seen * seen.ln_1p())).sqrt());
+            gambler.log_wealth += (stake * (loss - self.bound)).ln_1p();
+            gambler.stakes.add(loss);
         }
-        self.stakes.add(loss);
-        self.is_raised()
+        self.is_raised |= self.wealth() >= 1.0 / self.delta;
+        self.is_raised
     }
 
-    /// Whether the wealth has reached `1 / delta`.
-    #[must_use]
-    pub fn is_raised(&self) -> bool {
-        self.log_wealth >= (1.0 / self.delta).ln()
-    }
-
-    /// The wealth, 1 at first.
+    /// The wealth of all, 1 at first.
     #[must_use]
     pub fn wealth(&self) -> f64 {
-        self.log_wealth.exp()
-    }
-
-    /// How many losses were seen.
-    #[must_use]
-    pub fn seen(&self) -> usize {
-        self.stakes.seen
+        // What nobody has begun to bet with yet.
+        let kept = 1.0 / count(self.begun + 1);
+        kept + self.gamblers.iter().map(|gambler| gambler.log_wealth.exp()).sum::<f64>()
     }
 }
 
@@ -140,5 +156,10 @@ mod tests {
         };
         assert!(count(raised(0.05, 2000)) / 500.0 <= 0.05 + 3.0 * (0.05f64 * 0.95 / 500.0).sqrt());
         assert!(raised(0.15, 2000) > 490);
+        // After a thousand good ones it is found as well.
+        let mut watch = Watch::new(0.05, 0.05);
+        assert!(!losses(0.02, 1000, 1).into_iter().any(|loss| watch.add(loss)));
+        let late = losses(0.4, 200, 2).into_iter().position(|loss| watch.add(loss)).expect("found");
+        assert!(late < 100, "{late}");
     }
 }

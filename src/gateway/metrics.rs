@@ -1,0 +1,41 @@
+//! What a scraper reads about drift, in Prometheus' text format.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::header;
+
+use super::Gateway;
+use crate::clock::Clock;
+use crate::upstream::Upstream;
+
+/// `/metrics` and `/healthz`, for a listener of their own.
+pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Router {
+    let metrics = get(move || async move {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&gateway)).into_response()
+    });
+    Router::new().route("/metrics", metrics).route("/healthz", get(|| async { "ok\n" }))
+}
+
+fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
+    let Some(status) = gateway.cascade.drift_status() else { return String::new() };
+    #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
+    let rows = [
+        ("cascade_drift_compared_total", "counter", "Prompts compared with the largest tier", status.compared as f64),
+        ("cascade_drift_dropped_total", "counter", "Samples let go: too many in flight", status.dropped as f64),
+        ("cascade_drift_failed_total", "counter", "Samples the largest tier did not answer", status.failed as f64),
+        ("cascade_drift_alarms_total", "counter", "Times the calibration no longer held", status.alarms as f64),
+        ("cascade_drift_wealth", "gauge", "Evidence of drift; 1 / (1 - confidence) raises the alarm", status.wealth),
+        (
+            "cascade_policy_point",
+            "gauge",
+            "The point of the path in force; 0 is the largest tier alone",
+            status.point as f64,
+        ),
+    ];
+    rows.iter().fold(String::new(), |text, (name, kind, help, value)| {
+        text + &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+    })
+}

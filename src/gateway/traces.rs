@@ -1,0 +1,58 @@
+//! One line of JSON for each request, on a thread of its own.
+//!
+//! Invariant: a slow disk costs lines, never time: what cannot be written at once
+//! is dropped and counted.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+
+use crate::explanation::Explanation;
+
+/// Lines that may wait.
+const WAITING: usize = 4096;
+
+/// Writes traces to a file.
+#[derive(Debug)]
+pub struct Traces {
+    send: SyncSender<Explanation>,
+    dropped: AtomicU64,
+}
+
+impl Traces {
+    /// Appends to a file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn to(path: &Path) -> std::io::Result<Self> {
+        let mut file = BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?);
+        let (send, receive) = sync_channel::<Explanation>(WAITING);
+        std::thread::spawn(move || {
+            while let Ok(first) = receive.recv() {
+                for told in std::iter::once(first).chain(receive.try_iter()) {
+                    let written = serde_json::to_writer(&mut file, &told).map_err(std::io::Error::from);
+                    if let Err(error) = written.and_then(|()| file.write_all(b"\n")) {
+                        tracing::warn!("a trace could not be written: {error}");
+                    }
+                }
+                // Whoever looks for a request finds it.
+                if let Err(error) = file.flush() {
+                    tracing::warn!("traces could not be written: {error}");
+                }
+            }
+        });
+        Ok(Self { send, dropped: AtomicU64::new(0) })
+    }
+
+    /// Hands one over, or drops it.
+    pub(super) fn note(&self, told: Explanation) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.send.try_send(told) {
+            let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            if dropped.is_power_of_two() {
+                tracing::warn!(dropped, "traces are dropped: the disk is too slow");
+            }
+        }
+    }
+}
