@@ -19,7 +19,7 @@ pub struct Asked {
     pub examples: usize,
     /// Characters of everything asked.
     pub chars: usize,
-    /// The numbers in the question, commas within them left out.
+    /// The numbers in the question, each once, commas within them left out.
     pub numbers: Vec<f64>,
     /// Most tokens of the answer, where the client set a bound.
     pub max_tokens: Option<u64>,
@@ -52,7 +52,7 @@ impl Asked {
         let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
         let all = if is_list && messages.len() > 1 { prompt.text_bytes() } else { text.len() };
         Self {
-            numbers: numbers(question).map(|(number, _)| number).take(64).collect(),
+            numbers: distinct(numbers(question).map(|(number, _)| number).take(256)),
             question: question.to_owned(),
             examples: shown + earlier,
             chars: all,
@@ -60,6 +60,15 @@ impl Asked {
             n: number("n").unwrap_or(1),
         }
     }
+}
+
+/// Each number once, the first 64, in order of size.
+fn distinct(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut all: Vec<f64> = numbers.collect();
+    all.sort_by(f64::total_cmp);
+    all.dedup();
+    all.truncate(64);
+    all
 }
 
 /// How many examples a text opens with, and what comes after them: where its
@@ -83,33 +92,32 @@ fn split(text: &str) -> (usize, &str) {
     if seen > 1 { (seen - 1, &text[start..]) } else { (0, text) }
 }
 
-/// The numbers in a text with the place after each; signs are left out.
+/// The numbers in a text with the place after each; signs are left out. At most 15
+/// digits make one number: so many are exact.
 pub fn numbers(text: &str) -> impl Iterator<Item = (f64, usize)> {
+    const MOST_DIGITS: u32 = 15;
     let bytes = text.as_bytes();
     let mut at = 0;
     std::iter::from_fn(move || {
-        let start = at + bytes[at..].iter().position(u8::is_ascii_digit)?;
-        let mut digits = [0u8; 24];
-        let (mut used, mut has_point) = (0, false);
-        at = start;
-        while at < bytes.len() && used < digits.len() {
+        at += bytes[at..].iter().position(u8::is_ascii_digit)?;
+        let (mut whole, mut digits, mut decimals) = (0u64, 0u32, None::<i32>);
+        while at < bytes.len() && digits < MOST_DIGITS {
             let is_inside = bytes.get(at + 1).is_some_and(u8::is_ascii_digit);
             match bytes[at] {
                 digit if digit.is_ascii_digit() => {
-                    digits[used] = digit;
-                    used += 1;
+                    whole = whole * 10 + u64::from(digit - b'0');
+                    digits += 1;
+                    decimals = decimals.map(|n| n + 1);
                 }
-                b',' if is_inside && !has_point => {}
-                b'.' if is_inside && !has_point => {
-                    has_point = true;
-                    digits[used] = b'.';
-                    used += 1;
-                }
+                b',' if is_inside && decimals.is_none() => {}
+                b'.' if is_inside && decimals.is_none() => decimals = Some(0),
                 _ => break,
             }
             at += 1;
         }
-        let number = std::str::from_utf8(&digits[..used]).ok()?.parse().unwrap_or(0.0);
+        // Both parts are exact, so that the quotient is the nearest number.
+        #[expect(clippy::cast_precision_loss, reason = "15 digits fit")]
+        let number = whole as f64 / 10f64.powi(decimals.unwrap_or(0));
         Some((number, at))
     })
 }
@@ -137,6 +145,6 @@ mod tests {
     fn numbers_are_read_with_commas_and_points() {
         let all: Vec<f64> = numbers("$1,200.50, then 3.5.7 and 12.").map(|(n, _)| n).collect();
         assert_eq!(all, [1200.5, 3.5, 7.0, 12.0]);
-        assert_eq!(numbers("9".repeat(60).as_str()).count(), 3);
+        assert_eq!(numbers("9".repeat(60).as_str()).count(), 4);
     }
 }

@@ -141,17 +141,22 @@ pub(super) fn jaccard(one: &Form, other: &Form) -> f64 {
 }
 
 fn letter(text: &str) -> Option<String> {
-    static LETTER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(
-            r"(?x) (?i:answer(?:\ is)?)[:\s]*\**\s* (?: \(([A-Za-z])\) | ([A-Z])\s*(?:[.,;:*\n]|$) )
-                 | ^\W*([A-Za-z])\W*$
-                 | \\boxed\{([A-Za-z])\}",
-        )
-        .ok()
+    // One pattern for each beginning, which is how they are found fast.
+    static SAID: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        Regex::new(r"(?x) (?i:answer(?:\ is)?)[:\s]*\**\s* (?: \(([A-Za-z])\) | ([A-Z])\s*(?:[.,;:*\n]|$) )").ok()
     });
-    let found = LETTER.as_ref()?.captures_iter(text).last()?;
-    let letter = found.iter().skip(1).flatten().next()?;
-    Some(letter.as_str().to_uppercase())
+    static BOXED: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\\boxed\{([A-Za-z])\}").ok());
+    let mut letters = text.chars().filter(char::is_ascii_alphabetic);
+    let is_alone = !text.contains(|c: char| c.is_alphanumeric() && !c.is_ascii_alphabetic() || c == '_');
+    if let (Some(letter), None, true) = (letters.next(), letters.next(), is_alone) {
+        return Some(letter.to_ascii_uppercase().to_string());
+    }
+    let last = |pattern: &'static LazyLock<Option<Regex>>| {
+        let found = pattern.as_ref()?.captures_iter(text).last()?;
+        let letter = found.iter().skip(1).flatten().next()?;
+        Some((letter.start(), letter.as_str().to_uppercase()))
+    };
+    last(&SAID).into_iter().chain(last(&BOXED)).max().map(|(_, letter)| letter)
 }
 
 fn number(text: &str) -> Option<String> {

@@ -80,7 +80,7 @@ fn last_number(text: &str) -> Option<(&str, f64)> {
     let start = bare.bytes().rposition(|b| !(b.is_ascii_digit() || b == b'.' || b == b',')).map_or(0, |at| at + 1);
     // What may be cut in two is no boundary of characters.
     let digits = bare.get(start..)?;
-    let number = digits.replace(',', "").trim_end_matches('.').parse().ok()?;
+    let (number, _) = crate::prompt::numbers(digits).next()?;
     Some((&bare[..start], number))
 }
 
