@@ -21,9 +21,8 @@ fn prompt() -> Prompt {
 fn answer(turn: &str) -> Answer {
     let line = format!("He takes 12 * 3.50 = $42 for the loaves, {turn}, and 7 * 18 = $126 for the cakes.\n");
     let text = line.repeat(2000 / line.len()) + "So in 5 days it is 5 * 168 = 840. The answer is 840";
-    let logprobs: Vec<_> = (0..300)
-        .map(|at| serde_json::json!({"token": "t", "logprob": -0.01 * f64::from(at % 37)}))
-        .collect();
+    let logprobs: Vec<_> =
+        (0..300).map(|at| serde_json::json!({"token": "t", "logprob": -0.01 * f64::from(at % 37)})).collect();
     let body = serde_json::json!({"choices": [{"index": 0, "message": {"content": text}, "finish_reason": "stop",
         "logprobs": {"content": logprobs}}]});
     Answer::from_body(Endpoint::Chat, body.to_string().into()).expect("an answer")

@@ -91,6 +91,18 @@ impl Labels {
         }
     }
 
+    /// Whether they label the same answers alike under both policies.
+    #[must_use]
+    pub fn mean_the_same(&self, one: &Policy, other: &Policy) -> bool {
+        let pattern = |policy: &Policy| policy.answer_pattern.as_ref().map(|p| p.as_str().to_owned());
+        let top = |policy: &Policy| (policy.top().name.clone(), policy.top().model.clone());
+        match self {
+            Self::Top => top(one) == top(other) && pattern(one) == pattern(other),
+            Self::Answer => pattern(one) == pattern(other),
+            Self::Recorded | Self::Exact | Self::Numeric | Self::Pattern(_) | Self::Mark(_) => true,
+        }
+    }
+
     fn by_reference(&self, text: &str, reference: &str, answer_pattern: Option<&Regex>) -> f64 {
         let last = |text: &str| numbers(text).last().map(|(number, end)| signed(text, number, end));
         let is_right = match self {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -72,6 +72,14 @@ impl Replay {
         }
         let policy = Arc::new(load::policy(self.policy.as_deref(), false)?);
         let against = self.against.as_deref().map(|path| load::policy(Some(path), false)).transpose()?;
+        if let Some(against) = against.as_ref().filter(|against| !self.labels.mean_the_same(&policy, against)) {
+            bail!(
+                "--labels {} means one thing under {} and another under {}: their last tiers or answer patterns differ",
+                self.labels,
+                policy.name,
+                against.name
+            );
+        }
         let labels = self.labels.to_string();
         let mut sides = vec![Side::new(Run::new(policy), &labels)];
         sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)), &labels)));
@@ -154,14 +162,17 @@ impl Replay {
     fn print(&self, reports: Vec<Report>, differences: Differences, broken: u64) -> anyhow::Result<()> {
         let mut reports = reports.into_iter();
         let report = reports.next().context("nothing was replayed")?;
-        let (text, mut json) = if let Some(against) = reports.next() {
+        let against = reports.next();
+        let studies = [Some(&report), against.as_ref()].into_iter().flatten().filter_map(|r| r.study.as_ref());
+        let studies = studies.filter(|_| self.metrics).map(|study| format!("\n{}", study_text(study)));
+        let studies: String = studies.collect();
+        let (text, mut json) = if let Some(against) = against {
             let comparison = differences.comparison(report, against);
             (comparison_text(&comparison), serde_json::to_value(&comparison)?)
         } else {
-            let study = report.study.as_ref().filter(|_| self.metrics).map(study_text);
-            let text = report_text(&report) + &study.map_or(String::new(), |study| format!("\n{study}"));
-            (text, serde_json::to_value(&report)?)
+            (report_text(&report), serde_json::to_value(&report)?)
         };
+        let text = text + &studies;
         if self.json {
             json["broken_lines_skipped"] = broken.into();
             return super::print(&format!("{json:#}\n"));
@@ -205,7 +216,7 @@ fn take_done(sides: &mut [Side], joined: &mut Joined) {
     then.retain(|number, then| {
         let Some(now) = now.remove(number) else { return true };
         let (policy, against) = ((policy.run.policy(), &now.trace), (against.run.policy(), &then.trace));
-        joined.differences.add(*number, &now.exchange.id, policy, against);
+        joined.differences.add(*number, &now.exchange, policy, against);
         false
     });
 }

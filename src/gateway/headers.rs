@@ -77,7 +77,8 @@ pub(super) fn describe(
         set("x-cascade-tier", &tier.name);
         set("x-cascade-cache", &served.cache.word());
         if let Some(score) = trace.score() {
-            set("x-cascade-score", &score);
+            let told = if policy.tiers[served.tier].is_calibrated() { "" } else { ";uncalibrated" };
+            set("x-cascade-score", &format_args!("{score}{told}"));
         }
         set("x-cascade-baseline-cost-usd", &baseline(policy, prompt, served));
     }

@@ -142,6 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn a_question_is_the_same_however_many_examples_come_before_it() {
+        use crate::scoring::features::hashed_grams;
+        let body = |shots: usize| {
+            let examples = "Q: What is 2 and 2?\nA: 4\n\n".repeat(shots);
+            let body = serde_json::json!({"model": "m", "messages": [{"role": "user", "content": format!("{examples}Q: What is 7 and 5?\nA:")}]});
+            Prompt::parse(Endpoint::Chat, body.to_string().into()).expect("a prompt")
+        };
+        let (none, many) = (body(0), body(40));
+        assert_eq!(none.asked().question, many.asked().question);
+        assert_eq!(none.asked().numbers, [5.0, 7.0]);
+        assert_eq!((none.asked().examples, many.asked().examples), (0, 40));
+        assert_eq!(hashed_grams(&none), hashed_grams(&many));
+    }
+
+    #[test]
     fn numbers_are_read_with_commas_and_points() {
         let all: Vec<f64> = numbers("$1,200.50, then 3.5.7 and 12.").map(|(n, _)| n).collect();
         assert_eq!(all, [1200.5, 3.5, 7.0, 12.0]);

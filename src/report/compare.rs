@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Report;
+use super::study::Estimate;
 use super::tally::served_quality;
+use crate::exchange::Exchange;
+use crate::outcomes::{self, Kin};
 use crate::policy::Policy;
+use crate::statistics::resample::bootstrap;
 use crate::trace::Trace;
 
 /// A prompt that two policies treat differently.
@@ -24,6 +28,10 @@ pub struct Change {
     pub quality: Option<f64>,
 }
 
+/// Prompts whose differences are kept for the interval; past that, those with the
+/// lowest hashes.
+const PAIRED: usize = 10_000;
+
 /// Gathers changes; keeps the first few, counts all.
 #[derive(Debug, Default)]
 pub struct Differences {
@@ -36,6 +44,8 @@ pub struct Differences {
     kept: BTreeMap<u64, Change>,
     keep: usize,
     not_kept: u64,
+    /// By hash: what each prompt shares, and its differences where both are known.
+    paired: BTreeMap<(u64, u64), (Kin, f64, f64)>,
 }
 
 /// The two reports side by side and the changes between them.
@@ -45,6 +55,11 @@ pub struct Comparison {
     pub report: Report,
     /// The report on the policy it is compared against.
     pub against: Report,
+    /// How much better labels are on average, where both policies' are known; with its
+    /// interval, paired prompt by prompt.
+    pub quality: Option<Estimate>,
+    /// How many dollars dearer a prompt is.
+    pub cost: Option<Estimate>,
     /// Prompts compared.
     pub compared: u64,
     /// Prompts served by another tier.
@@ -72,7 +87,8 @@ impl Differences {
 
     /// Adds a prompt's traces: under the policy, and under the one it is
     /// compared against. `number` is its place in the recording.
-    pub fn add(&mut self, number: u64, id: &str, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
+    pub fn add(&mut self, number: u64, exchange: &Exchange, policy: (&Policy, &Trace), against: (&Policy, &Trace)) {
+        let id = &exchange.id;
         let tier = |(policy, trace): (&Policy, &Trace)| Some(policy.tiers[trace.served()?.tier].name.clone());
         let cost_usd = policy.1.cost().usd.zip(against.1.cost().usd).map(|(now, then)| (now - then).dollars());
         let is_answered = policy.1.served.is_some() || against.1.served.is_some();
@@ -81,6 +97,13 @@ impl Differences {
             .map(|(now, then)| now - then)
             .filter(|_| is_answered);
         let change = Change { id: id.to_owned(), from: tier(against), to: tier(policy), cost_usd, quality };
+        if let (Some(quality), Some(cost)) = (quality, cost_usd) {
+            let key = (outcomes::number(blake3::hash(id.as_bytes()).as_bytes()), number);
+            self.paired.insert(key, (Kin::of(exchange), quality, cost));
+            if self.paired.len() > PAIRED {
+                self.paired.pop_last();
+            }
+        }
         self.compared += 1;
         self.other_tier += u64::from(change.from != change.to);
         self.better += u64::from(quality.is_some_and(|q| q > 0.0));
@@ -98,10 +121,31 @@ impl Differences {
         }
     }
 
+    /// The mean differences of labels and dollars.
+    fn means(&self) -> Option<(Estimate, Estimate)> {
+        const DRAWS: usize = 2000;
+        let rows: Vec<&(Kin, f64, f64)> = self.paired.values().collect();
+        let kin: Vec<Kin> = rows.iter().map(|(kin, _, _)| *kin).collect();
+        let mean = |weights: &[u32], of: fn(&(Kin, f64, f64)) -> f64| {
+            let (sum, total) = rows.iter().zip(weights).fold((0.0, 0.0), |(sum, total), (row, times)| {
+                (sum + f64::from(*times) * of(row), total + f64::from(*times))
+            });
+            sum / total
+        };
+        let both = |weights: &[u32]| [mean(weights, |r| r.1), mean(weights, |r| r.2)];
+        let intervals = bootstrap(&outcomes::groups(&kin), DRAWS, 2024, |weights| both(weights).map(Some).to_vec());
+        let [quality, cost] = both(&vec![1; rows.len()]);
+        let at = |value, at: usize| Estimate { value, interval: intervals.get(at).copied().flatten() };
+        (!rows.is_empty()).then(|| (at(quality, 0), at(cost, 1)))
+    }
+
     /// Both reports and what differs.
     #[must_use]
     pub fn comparison(self, report: Report, against: Report) -> Comparison {
+        let (quality, cost) = self.means().unzip();
         Comparison {
+            quality,
+            cost,
             report,
             against,
             compared: self.compared,

@@ -172,6 +172,13 @@ pub fn comparison_text(comparison: &Comparison) -> String {
         c.better,
         c.worse
     );
+    for (name, estimate) in [("quality", &c.quality), ("cost $ a prompt", &c.cost)] {
+        if let Some(estimate) = estimate {
+            let told = if estimate.is_significant() { "" } else { ", not significant" };
+            let interval = estimate.interval.map_or(String::new(), |i| format!(" [{:+.7}, {:+.7}]", i.low, i.high));
+            let _ = writeln!(out, "{name} {:+.7}{interval}{told}", estimate.value);
+        }
+    }
     if !c.changes.is_empty() {
         let row = |change: &Change| {
             let tier = |t: &Option<String>| t.clone().unwrap_or("-".to_owned());
