@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use prompt_cascade::calibration::{Labelled, Target, Test, choose_method, least_escalated, path};
+use prompt_cascade::calibration::{Labelled, Plan, Target, Test, least_escalated, path, plan};
 use prompt_cascade::statistics::{count, logit, sigmoid};
 use prompt_cascade::stopping::{Method, Point, all_states};
 
@@ -65,10 +65,11 @@ fn certified_policies_break_their_promise_no_more_often_than_delta_and_naive_one
         let is_broken =
             |at: usize| *known.borrow_mut().entry(at).or_insert_with(|| true_loss(&truth, &points[at]) > MAX_LOSS);
         let test = |rows| Test { rows, target: Target::MaxLoss(MAX_LOSS), delta: DELTA, most_usd: 10.0 };
-        let chosen = choose_method(&test(&fit), &points, calibrate.len());
-        let methods = [Method::ClopperPearson, Method::HoeffdingBentkus, Method::Betting, chosen];
-        for (at, method) in methods.into_iter().enumerate() {
-            let passed = test(&calibrate).descend(&points, method).expect("the largest tier alone always passes");
+        let planned = plan(&test(&fit), &points, calibrate.len());
+        let by = |method| Plan { method, order: (0..points.len()).collect() };
+        let plans = [by(Method::ClopperPearson), by(Method::HoeffdingBentkus), by(Method::Betting), planned];
+        for (at, plan) in plans.into_iter().enumerate() {
+            let passed = test(&calibrate).descend(&points, &plan).expect("the largest tier alone always passes");
             broken[at] += usize::from(is_broken(passed.point));
             saved[at] += 1.0 - calibrate.measured(points[passed.point].clone()).cost / COSTS[2];
         }
@@ -77,7 +78,7 @@ fn certified_policies_break_their_promise_no_more_often_than_delta_and_naive_one
         naive_broken += usize::from(is_broken(naive));
     }
     let share = |n: usize| count(n) / 500.0;
-    let names = ["Clopper-Pearson", "Hoeffding-Bentkus", "betting", "chosen on the fit split"];
+    let names = ["Clopper-Pearson", "Hoeffding-Bentkus", "betting", "planned on the fit split"];
     for (name, (broken, saved)) in names.into_iter().zip(broken.into_iter().zip(saved)) {
         println!("{name}: {:.3} broken, {:.3} of the cost saved", share(broken), saved / 500.0);
         assert!(share(broken) <= allowed, "{name} broke its promise in {broken} of 500");
@@ -99,15 +100,17 @@ fn a_share_kept_and_a_budget_are_held_too() {
     let (mut keep_broken, mut keep_saved, mut budget_broken, mut spent) = ([0usize; 2], [0.0; 2], 0usize, 0.0);
     for seed in 0..200 {
         let (fit, calibrate) = (population(400, 5000 + 2 * seed), population(400, 5001 + 2 * seed));
-        let mut points = path(&fit, u32::MAX);
+        let points = path(&fit, u32::MAX);
         let test = |target| Test { rows: &calibrate, target, delta: DELTA, most_usd: 1.8 };
+        let by = |method| Plan { method, order: (0..points.len()).collect() };
         for (at, method) in [Method::ClopperPearson, Method::Betting].into_iter().enumerate() {
-            let passed = test(Target::Keep(0.95)).descend(&points, method).expect("the largest alone");
+            let passed = test(Target::Keep(0.95)).descend(&points, &by(method)).expect("the largest alone");
             keep_broken[at] += usize::from(true_loss(&truth, &points[passed.point]) > 0.05 * top);
             keep_saved[at] += (1.0 - points[passed.point].cost) / 200.0;
         }
-        points.reverse();
-        if let Some(passed) = test(Target::Budget(0.9)).descend(&points, Method::Betting) {
+        let budget = Target::Budget(0.9);
+        let planned = plan(&Test { rows: &fit, target: budget, delta: DELTA, most_usd: 1.8 }, &points, calibrate.len());
+        if let Some(passed) = test(budget).descend(&points, &planned) {
             let cost = truth.measured(points[passed.point].clone()).cost;
             budget_broken += usize::from(cost > 0.9);
             spent += cost / 200.0;
@@ -128,7 +131,8 @@ fn what_can_be_had_is_bounded_by_what_the_tiers_can_do() {
     let rows = population(100, 1);
     let strict = Test { rows: &rows, target: Target::MaxLoss(0.001), delta: 0.05, most_usd: 1.25 };
     let points = path(&rows, u32::MAX);
-    let passed = strict.descend(&points, Method::ClopperPearson).expect("the largest tier alone");
+    let in_turn = Plan { method: Method::ClopperPearson, order: (0..points.len()).collect() };
+    let passed = strict.descend(&points, &in_turn).expect("the largest tier alone");
     assert_eq!(
         (passed.point, passed.p_value, passed.failed),
         (0, 0.0, Some(1)),

@@ -1,7 +1,7 @@
 //! How far down a path one may go: a test on rows that had no part in making it.
 //!
 //! Fixed-sequence testing (Angelopoulos et al. 2021, "Learn then Test", section
-//! 3.3): the points are tested from the safest on at full level, and the first
+//! 3.3): the points are tested from the surest on at full level, and the first
 //! failure ends it, so that the chance of any broken promise stays below delta.
 
 use super::Labelled;
@@ -77,7 +77,8 @@ pub struct Test<'a> {
 /// How far the test went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Passed {
-    /// The best of the points that passed: all of them are covered.
+    /// The best of the points that passed: all of them are covered. Its place in the
+    /// path.
     pub point: usize,
     /// Its p-value; 0 for a point whose loss is nothing by what it is.
     pub p_value: f64,
@@ -105,20 +106,23 @@ impl Test<'_> {
         }
     }
 
-    /// Tests points in order from the first on; none where not even that passes.
-    /// A point that only asks the largest tier loses nothing, whatever the rows.
+    /// Tests points of a path in the order of the plan, from the first on; none where
+    /// not even that passes. A point that only asks the largest tier loses nothing,
+    /// whatever the rows.
     #[must_use]
-    pub fn descend(&self, points: &[Point], method: Method) -> Option<Passed> {
-        let p_values = points.iter().map(|point| if self.is_trivial(point) { 0.0 } else { self.p(point, method) });
-        let passed: Vec<f64> = p_values.take_while(|p| *p <= self.delta).collect();
-        let failed = Some(passed.len()).filter(|at| *at < points.len());
-        let points = points[..passed.len()].iter().enumerate();
-        let best = match self.target {
-            // As measured where they were made: the rows of the test choose nothing.
-            Target::Budget(_) => points.max_by(|(_, a), (_, b)| a.quality.total_cmp(&b.quality)),
-            Target::Keep(_) | Target::MaxLoss(_) => points.min_by(|(_, a), (_, b)| a.cost.total_cmp(&b.cost)),
+    pub fn descend(&self, points: &[Point], plan: &Plan) -> Option<Passed> {
+        let p = |at: &usize| {
+            let point = &points[*at];
+            (*at, if self.is_trivial(point) { 0.0 } else { self.p(point, plan.method) })
         };
-        best.map(|(point, _)| Passed { point, p_value: passed[point], failed })
+        let passed: Vec<(usize, f64)> = plan.order.iter().map(p).take_while(|(_, p)| *p <= self.delta).collect();
+        let failed = plan.order.get(passed.len()).copied();
+        let best = passed.into_iter().max_by(|(a, _), (b, _)| match self.target {
+            // As measured where they were made: the rows of the test choose nothing.
+            Target::Budget(_) => points[*a].quality.total_cmp(&points[*b].quality),
+            Target::Keep(_) | Target::MaxLoss(_) => points[*b].cost.total_cmp(&points[*a].cost),
+        });
+        best.map(|(point, p_value)| Passed { point, p_value, failed })
     }
 
     /// Whether a point keeps the promise by what it is.
@@ -188,22 +192,36 @@ pub fn least_escalated(loss: f64, bound: f64) -> f64 {
     (loss - bound).max(0.0)
 }
 
-/// The test that goes furthest down a path, judged on rows that are not tested
-/// (the promise holds whichever is chosen there), stretched to as many rows as
-/// will be.
+/// A test and the order of points in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The test.
+    pub method: Method,
+    /// Places in the path, the surest first.
+    pub order: Vec<usize>,
+}
+
+/// The test that is to go furthest down a path, and its order: what is surest to
+/// pass comes first. Judged on rows that are not tested, stretched to as many as will
+/// be; so the promise holds whatever is planned here.
 #[must_use]
-pub fn choose_method(fitted: &Test<'_>, points: &[Point], rows_to_test: usize) -> Method {
-    let methods = fitted.methods();
-    let mut best = (methods.first().copied().unwrap_or(Method::Betting), 0.0f64, 1.0f64);
-    for method in methods {
-        let times = (count(rows_to_test) / count(fitted.rows.len().max(1))).max(1e-9);
+pub fn plan(fitted: &Test<'_>, points: &[Point], rows_to_test: usize) -> Plan {
+    let times = count(rows_to_test) / count(fitted.rows.len().max(1));
+    let best_of = |method: Method| {
         // p-values shrink by powers with the number of rows.
-        let stretched = |point: &Point| fitted.p(point, method).powf(times);
-        let far = points.iter().skip(1).take_while(|point| stretched(point) <= fitted.delta).count();
-        let first = points.get(1).map_or(1.0, stretched);
-        if count(far) > best.1 || (count(far) - best.1).abs() < 0.5 && first < best.2 {
-            best = (method, count(far), first);
-        }
-    }
-    best.0
+        let p = |point: &Point| if fitted.is_trivial(point) { 0.0 } else { fitted.p(point, method).powf(times) };
+        let p_values: Vec<f64> = points.iter().map(p).collect();
+        let mut order: Vec<usize> = (0..points.len()).collect();
+        order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
+        let passing = points.iter().zip(&p_values).filter(|(_, p)| **p <= fitted.delta).map(|(point, _)| point);
+        let gain = match fitted.target {
+            Target::Budget(_) => passing.map(|point| point.quality).reduce(f64::max),
+            Target::Keep(_) | Target::MaxLoss(_) => passing.map(|point| -point.cost).reduce(f64::max),
+        };
+        (gain.unwrap_or(f64::NEG_INFINITY), Plan { method, order })
+    };
+    let mut plans = fitted.methods().into_iter().map(best_of);
+    // Of equal ones the first, which is exact where there is one.
+    let first = plans.next().unwrap_or((0.0, Plan { method: Method::Betting, order: (0..points.len()).collect() }));
+    plans.fold(first, |best, other| if other.0 > best.0 { other } else { best }).1
 }

@@ -9,7 +9,7 @@ mod labelled;
 mod learn;
 mod path;
 
-pub use certify::{Passed, Target, Test, choose_method, least_escalated};
+pub use certify::{Passed, Plan, Target, Test, least_escalated, plan};
 pub use labelled::{Labelled, Walked};
 pub use learn::{Chosen, Scores, learn};
 pub use path::{always_top, path};
@@ -135,13 +135,14 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
     let most_usd = most_usd(&fitted.labelled, wanted.target);
     let test_on = |rows| Test { rows, target: wanted.target, delta: wanted.delta, most_usd };
     let test = test_on(&rows_to_test);
-    let points = ordered(&fitted.points, wanted.target);
-    let method = choose_method(&test_on(&fitted.labelled), &points, test_rows.len());
-    let passed = test.descend(&points, method);
+    let points = fitted.points.clone();
+    let plan = plan(&test_on(&fitted.labelled), &points, test_rows.len());
+    let (passed, method) = (test.descend(&points, &plan), plan.method);
     let is_certified = passed.is_some_and(|p| !test.is_trivial(&points[p.point]));
     // Where nothing passed: always the largest tier; for a budget, the cheapest.
-    let in_force = passed.map_or(0, |p| p.point);
-    let failed = passed.map_or(Some(0), |p| p.failed).filter(|_| !is_certified);
+    let safest = if matches!(wanted.target, Target::Budget(_)) { points.len() - 1 } else { 0 };
+    let in_force = passed.map_or(safest, |p| p.point);
+    let failed = passed.map_or(plan.order.first().copied(), |p| p.failed).filter(|_| !is_certified);
     let point = points[in_force].clone();
     let certificate = Certificate {
         uncertified: !is_certified,
@@ -166,7 +167,7 @@ pub fn calibrate(policy: &Policy, rows: &[Row], wanted: &Wanted, labels: &str) -
         chosen: fitted.scores.chosen.clone(),
         stopping: {
             let watched = points.iter().map(|point| Point { differs: rows_to_test.differs(point), ..point.clone() });
-            written(policy, fitted, watched.collect(), in_force, certificate, wanted.target)
+            written(policy, fitted, watched.collect(), in_force, certificate)
         },
     })
 }
@@ -185,16 +186,6 @@ fn promise(target: Target, most_usd: f64) -> String {
         Target::Budget(_) => format!("{}, one dearer than ${most_usd:.6} counted as that", target.words()),
         Target::Keep(_) | Target::MaxLoss(_) => target.words(),
     }
-}
-
-/// The path in the order of testing: safest first. For a budget that is the
-/// cheapest.
-fn ordered(points: &[Point], target: Target) -> Vec<Point> {
-    let mut points = points.to_vec();
-    if matches!(target, Target::Budget(_)) {
-        points.reverse();
-    }
-    points
 }
 
 fn least_escalations(rows: &Labelled, target: Target) -> Vec<f64> {
@@ -233,19 +224,8 @@ fn asked(rows: &Labelled, point: &Point) -> Vec<f64> {
     (0..rows.tiers).map(share).collect()
 }
 
-fn written(
-    policy: &Policy,
-    fitted: Fitted,
-    mut points: Vec<Point>,
-    mut in_force: usize,
-    certificate: Certificate,
-    target: Target,
-) -> Stopping {
+fn written(policy: &Policy, fitted: Fitted, points: Vec<Point>, in_force: usize, certificate: Certificate) -> Stopping {
     let name = |tier: usize| policy.tiers[tier].name.clone();
-    if matches!(target, Target::Budget(_)) {
-        points.reverse();
-        in_force = points.len() - 1 - in_force;
-    }
     let states = all_states(policy.tiers.len()).zip(fitted.scores.models).map(|((tier, after), score)| StateScore {
         tier: name(tier),
         after: (0..tier).filter(|other| after >> other & 1 == 1).map(name).collect(),
