@@ -56,7 +56,7 @@ pub fn betting_p(losses: &[f64], bound: f64, delta: f64) -> f64 {
 /// `delta`, however long one has watched.
 ///
 /// One gambler alone would lose all while all is well, and take as long to win it
-/// back. So one begins every [`EVERY`] losses, the `k`th with `1 / (k (k + 1))` of
+/// back. So one begins every 25 losses, the `k`th with `1 / (k (k + 1))` of
 /// the money, which adds up to 1: their sum is a fair game still.
 #[derive(Clone, Debug)]
 pub struct Watch {
