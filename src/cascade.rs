@@ -83,10 +83,10 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         Self { drift: Drift::of(&policy), policy: ArcSwap::new(policy), upstream, conversations, clock }
     }
 
-    /// Compares what was served with what the largest tier says, and falls back to a
-    /// safer point where the calibration no longer holds.
-    pub async fn compare_with_top(&self, prompt: &Prompt, trace: &Trace) {
-        let (policy, Some(drift)) = (self.policy(), &self.drift) else { return };
+    /// Compares what was served under `policy` with what the largest tier says, and
+    /// falls back to a safer point where the calibration no longer holds.
+    pub async fn compare_with_top(&self, policy: &Arc<Policy>, prompt: &Prompt, trace: &Trace) {
+        let Some(drift) = &self.drift else { return };
         let Some(_place) = drift.place() else { return };
         let Some(served) = trace.served() else { return };
         let top = policy.top();
@@ -96,7 +96,7 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
                 let said = self.upstream.ask(top, prompt, Delivery::Hold).await.ok().map(|reply| reply.said);
                 match said {
                     Some(Said::Whole(by_top)) => {
-                        let form = |answer| final_form(&policy, Some(answer));
+                        let form = |answer| final_form(policy, Some(answer));
                         Some(1.0 - form(answer).likeness(&form(&by_top)))
                     }
                     _ => None,
@@ -104,8 +104,12 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
             }
             Outcome::Flowing { .. } | Outcome::Failed(_) => None,
         };
-        let before = drift.status(&policy);
-        if let Some(safer) = drift.add(&policy, loss) {
+        // Another point has come into force meanwhile: of that one this says nothing.
+        if !Arc::ptr_eq(policy, &self.policy()) {
+            return;
+        }
+        let before = drift.status(policy);
+        if let Some(safer) = drift.add(policy, loss) {
             let point = safer.stopping.as_ref().map_or(0, |stopping| stopping.in_force);
             tracing::error!(
                 compared = before.compared + 1,

@@ -122,7 +122,7 @@ async fn run<U: Upstream, C: Clock>(
     id: &str,
 ) -> Response {
     let start = gateway.clock.now();
-    let policy = &*gateway.cascade.policy();
+    let policy = &gateway.cascade.policy();
     match prompt.list() {
         Ok(None) => {}
         Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id).await,
@@ -134,9 +134,9 @@ async fn run<U: Upstream, C: Clock>(
         traces.note(Explanation::of(policy, prompt, &trace, id, false));
     }
     if gateway.cascade.is_sampled() {
-        let (gateway, prompt, trace) = (gateway.clone(), prompt.clone(), trace.clone());
+        let (gateway, policy, prompt, trace) = (gateway.clone(), policy.clone(), prompt.clone(), trace.clone());
         // Off the client's path.
-        tokio::spawn(async move { gateway.cascade.compare_with_top(&prompt, &trace).await });
+        tokio::spawn(async move { gateway.cascade.compare_with_top(&policy, &prompt, &trace).await });
     }
     let (mut response, upstream) = match trace.served() {
         Some(served) => match hand_over(policy, prompt, served, flow, id) {

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Report;
 use super::study::Estimate;
+use super::study_of::{DRAWS, SEED};
 use super::tally::served_quality;
 use crate::exchange::Exchange;
 use crate::outcomes::{self, Kin};
@@ -123,7 +124,6 @@ impl Differences {
 
     /// The mean differences of labels and dollars.
     fn means(&self) -> Option<(Estimate, Estimate)> {
-        const DRAWS: usize = 2000;
         let rows: Vec<&(Kin, f64, f64)> = self.paired.values().collect();
         let kin: Vec<Kin> = rows.iter().map(|(kin, _, _)| *kin).collect();
         let mean = |weights: &[u32], of: fn(&(Kin, f64, f64)) -> f64| {
@@ -133,7 +133,7 @@ impl Differences {
             sum / total
         };
         let both = |weights: &[u32]| [mean(weights, |r| r.1), mean(weights, |r| r.2)];
-        let intervals = bootstrap(&outcomes::groups(&kin), DRAWS, 2024, |weights| both(weights).map(Some).to_vec());
+        let intervals = bootstrap(&outcomes::groups(&kin), DRAWS, SEED, |weights| both(weights).map(Some).to_vec());
         let [quality, cost] = both(&vec![1; rows.len()]);
         let at = |value, at: usize| Estimate { value, interval: intervals.get(at).copied().flatten() };
         (!rows.is_empty()).then(|| (at(quality, 0), at(cost, 1)))

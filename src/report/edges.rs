@@ -2,13 +2,13 @@
 
 use super::gathered::Kept;
 use super::study::{Edge, Estimate, Ranking};
+use super::study_of::{DRAWS, SEED};
 use crate::statistics::count;
 use crate::statistics::ranking::{Deferral, auroc, bins, brier, expected_calibration_error};
 use crate::statistics::resample::bootstrap;
 
 /// Bins of a reliability diagram.
 const BINS: usize = 15;
-const DRAWS: usize = 2000;
 
 /// Labels of the lower and the upper answer of one prompt, and whether the way up
 /// was taken or the lower answer served.
@@ -65,23 +65,23 @@ pub(super) fn edges(rows: &[&Kept], tiers: usize) -> Vec<Edge> {
 }
 
 /// How well each tier's scores rank its answers, against the largest tier.
-pub(super) fn rankings(rows: &[&Kept], tiers: usize, seed: u64) -> Vec<Ranking> {
+pub(super) fn rankings(rows: &[&Kept], tiers: usize) -> Vec<Ranking> {
     let of = |tier: usize| {
         let score = |row: &Kept| row.asked.iter().find(|(asked, _)| *asked == tier)?.1;
         let scored: Vec<(&Kept, f64)> = rows.iter().filter_map(|row| Some((*row, score(row)?))).collect();
-        (!scored.is_empty()).then(|| ranking(tier, &scored, tiers - 1, seed))
+        (!scored.is_empty()).then(|| ranking(tier, &scored, tiers - 1))
     };
     (0..tiers - 1).filter_map(of).collect()
 }
 
-fn ranking(tier: usize, answers: &[(&Kept, f64)], top: usize, seed: u64) -> Ranking {
+fn ranking(tier: usize, answers: &[(&Kept, f64)], top: usize) -> Ranking {
     let scores: Vec<f64> = answers.iter().map(|(_, score)| *score).collect();
     let labels = |tier: usize| -> Vec<f64> { answers.iter().map(|(row, _)| row.quality[tier]).collect() };
     let pairs: Vec<(f64, f64)> = scores.iter().copied().zip(labels(tier)).collect();
     let deferral = Deferral::new(&scores, labels(tier), labels(top));
     let groups = super::gathered::groups_of(&answers.iter().map(|(row, _)| *row).collect::<Vec<_>>());
     let apgr = deferral.apgr(&vec![1; scores.len()]).map(|value| {
-        let interval = bootstrap(&groups, DRAWS, seed, |weights| vec![deferral.apgr(weights)]);
+        let interval = bootstrap(&groups, DRAWS, SEED, |weights| vec![deferral.apgr(weights)]);
         Estimate { value, interval: interval.first().copied().flatten() }
     });
     let bins = bins(&pairs, BINS);

@@ -11,8 +11,8 @@ use crate::statistics::curve::{Hull, Point};
 use crate::statistics::resample::{Interval, bootstrap};
 
 /// Draws for every interval.
-const DRAWS: usize = 2000;
-const SEED: u64 = 2024;
+pub(super) const DRAWS: usize = 2000;
+pub(super) const SEED: u64 = 2024;
 /// Shares of the largest tier's quality whose cost is told.
 const SHARES: [f64; 5] = [0.90, 0.95, 0.98, 0.99, 1.0];
 
@@ -73,7 +73,7 @@ pub(super) fn study(policy: &Policy, gathered: &Gathered, labels: &str) -> Optio
         best_single,
         shuffled: Some(shuffled(&known, quality, DRAWS, SEED)),
         benefit: benefit(Point { cost, quality }, singles[0], top),
-        rankings: rankings(&rows, tiers, SEED),
+        rankings: rankings(&rows, tiers),
         edges: edges(&rows, tiers),
         tasks: tasks(&rows, tiers),
         singles,
