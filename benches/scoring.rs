@@ -9,8 +9,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use prompt_cascade::answer::Answer;
 use prompt_cascade::openai::Endpoint;
 use prompt_cascade::prompt::Prompt;
-use prompt_cascade::scoring::features::{Features, Seen, of_prompt};
-use prompt_cascade::scoring::{Evidence, Gate, Pool, Scorer, grade};
+use prompt_cascade::scoring::features::Features;
+use prompt_cascade::scoring::{Evidence, Gate, Pool, Scorer, Seen, Smaller, grade};
 
 fn prompt() -> Prompt {
     let sentence = "A baker sells 12 loaves at $3.50 each and 7 cakes at $18; how much does he take on 5 days? ";
@@ -32,12 +32,16 @@ fn scoring(c: &mut Criterion) {
     let (prompt, this, smaller) = (prompt(), answer("perhaps"), answer("probably"));
     assert!((1000..1100).contains(&prompt.asked().question.len()));
     assert!((1950..2150).contains(&this.choices[0].text.len()));
-    let smaller = [&smaller];
-    let evidence = Evidence { smaller: &smaller, after: 1, ..Evidence::of(&prompt, &this) };
+    let (kept, before) = (Seen::default(), Seen::default());
+    let after = [Smaller { answer: &smaller, seen: &before }];
+    let evidence = Evidence { smaller: &after, after: 1, ..Evidence::of(&prompt, &this, &kept) };
+    // Each time anew; while serving, what was worked out is kept.
     c.bench_function("features of one answer", |b| {
-        b.iter(|| Seen::of(black_box(&evidence)).after(&of_prompt(&prompt), &[]));
+        b.iter(|| Features::of(black_box(&Evidence::of(&prompt, &this, &Seen::default()))));
     });
-    c.bench_function("features of an answer and of a smaller one", |b| b.iter(|| Features::of(black_box(&evidence))));
+    c.bench_function("features of an answer after a smaller one, which was scored before", |b| {
+        b.iter(|| Features::of(black_box(&Evidence { seen: &Seen::default(), ..evidence })));
+    });
     c.bench_function("confidence of 300 logprobs", |b| {
         b.iter(|| Scorer::Confidence(Pool::Quantile(0.1)).score(black_box(&evidence)));
     });

@@ -18,7 +18,7 @@ use crate::outcomes::final_form;
 use crate::policy::{Accept, Ladder, Policy, Tier};
 use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
-use crate::scoring::{Evidence, Grade, grade, grade_prefix};
+use crate::scoring::{Evidence, Grade, Seen, grade, grade_prefix};
 use crate::tokens;
 use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
 use crate::upstream::{Delivery, Flow, Reply, Said, Upstream};
@@ -182,18 +182,19 @@ impl Asking<'_> {
 
     fn judge_whole(self, answer: Arc<Answer>, is_free: bool, recorded_cost: Option<Usd>) -> Judged {
         let Self { policy, tier, is_last, prompt, trace } = self;
-        let after = trace.asked();
+        let (after, seen) = (trace.asked(), Seen::default());
         let verdict = judge(policy, tier, is_last, after, || match &tier.accept {
             Accept::Checked(check) => {
                 let answer_pattern = policy.answer_pattern.as_ref();
-                let evidence = Evidence { prompt, answer: &answer, smaller: &trace.answers(), after, answer_pattern };
+                let smaller = &trace.answers();
+                let evidence = Evidence { prompt, answer: &answer, seen: &seen, smaller, after, answer_pattern };
                 grade(&check.gates, &check.scorers, &evidence)
             }
             Accept::Always => Grade::Unscored,
         });
         let counted = || Cost::of(tier.price.as_ref(), recorded_cost, || tokens::count(prompt, &answer));
         let cost = if is_free { Cost::FREE } else { counted() };
-        (Outcome::Answered { answer, verdict }, cost, None)
+        (Outcome::Answered { answer, seen, verdict }, cost, None)
     }
 
     /// Commits to a flow as soon as its first tokens are good enough; else takes
@@ -224,7 +225,8 @@ impl Asking<'_> {
     fn verdict_on(self, frames: &[Bytes]) -> Option<Why> {
         let Accept::Checked(check) = &self.tier.accept else { return None };
         let answer = Answer::from_frames(self.prompt.endpoint, frames.to_vec()).ok()?;
-        let evidence = Evidence { after: self.trace.asked(), ..Evidence::of(self.prompt, &answer) };
+        let seen = Seen::default();
+        let evidence = Evidence { after: self.trace.asked(), ..Evidence::of(self.prompt, &answer, &seen) };
         let grade = grade_prefix(&check.gates, &check.scorers, &evidence)?;
         let verdict = judge(self.policy, self.tier, self.is_last, evidence.after, || grade);
         verdict.is_accepted.then_some(verdict.why)

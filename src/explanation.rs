@@ -158,9 +158,10 @@ fn told(policy: &Policy, prompt: &Prompt, trace: &Trace, at: usize) -> Told {
     let after = before.asked();
     let learned = learned_of(tier, after);
     let features = match (&attempt.outcome, learned) {
-        (Outcome::Answered { answer, .. }, Some(_)) if score.is_some() => {
+        (Outcome::Answered { answer, seen, .. }, Some(_)) if score.is_some() => {
             let (smaller, answer_pattern) = (before.answers(), policy.answer_pattern.as_ref());
-            Some(Features::of(&Evidence { smaller: &smaller, after, answer_pattern, ..Evidence::of(prompt, answer) }))
+            let evidence = Evidence::of(prompt, answer, seen);
+            Some(Features::of(&Evidence { smaller: &smaller, after, answer_pattern, ..evidence }))
         }
         _ => None,
     };

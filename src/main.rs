@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+/// Replays hand memory from thread to thread, which the system's allocator does
+/// under a lock.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     prompt_cascade::cli::run(std::env::args_os())
 }

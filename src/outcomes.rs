@@ -10,9 +10,8 @@ use crate::answer::Answer;
 use crate::exchange::Exchange;
 use crate::policy::{Accept, Policy, Tier};
 use crate::price::Cost;
-use crate::prompt::Prompt;
-use crate::scoring::features::{Features, PROMPT_COUNT, Seen, hashed_grams, of_prompt};
-use crate::scoring::{Evidence, Form, form};
+use crate::scoring::features::{Features, PROMPT_COUNT, hashed_grams, of_prompt};
+use crate::scoring::{Evidence, Form, Seen, Smaller, form};
 use crate::stopping::all_states;
 use crate::tokens;
 
@@ -79,26 +78,34 @@ impl Row {
             answers.push(answer);
         }
         let passes = |tier: &Tier, answer: &Answer| match &tier.accept {
-            Accept::Checked(check) => check.gates.iter().all(|gate| gate.passes(&evidence(policy, prompt, answer))),
+            Accept::Checked(check) => {
+                let (answer_pattern, seen) = (policy.answer_pattern.as_ref(), Seen::default());
+                let evidence = Evidence { answer_pattern, ..Evidence::of(prompt, answer, &seen) };
+                check.gates.iter().all(|gate| gate.passes(&evidence))
+            }
             Accept::Always => true,
         };
         let refused: Vec<bool> =
             policy.tiers.iter().zip(&answers).map(|(t, a)| !a.as_ref().is_some_and(|a| passes(t, a))).collect();
-        let seen: Vec<Option<Seen>> = answers[..tiers - 1]
+        // Worked out once for all states.
+        let seen: Vec<Seen> = answers.iter().map(|_| Seen::default()).collect();
+        let open: Vec<Option<Smaller<'_>>> = answers
             .iter()
+            .zip(&seen)
             .zip(&refused)
-            .map(|(answer, refused)| {
-                answer.as_ref().filter(|_| !refused).map(|answer| Seen::of(&evidence(policy, prompt, answer)))
+            .map(|((answer, seen), refused)| {
+                answer.as_deref().filter(|_| !refused).map(|answer| Smaller { answer, seen })
             })
             .collect();
         let forms: Vec<Form> = answers.iter().map(|answer| final_form(policy, answer.as_deref())).collect();
         let differs = forms.iter().map(|form| 1.0 - form.likeness(&forms[tiers - 1])).collect();
-        let of_prompt = of_prompt(prompt);
-        let features = all_states(tiers).map(|(tier, after)| match &seen[tier] {
+        let features = all_states(tiers).map(|(tier, after)| match open[tier] {
             Some(this) => {
                 let smaller = (0..tier).filter(|other| after >> other & 1 == 1);
-                let smaller: Vec<&Seen> = smaller.filter_map(|other| seen[other].as_ref()).collect();
-                this.after(&of_prompt, &smaller)
+                let smaller: Vec<Smaller<'_>> = smaller.filter_map(|other| open[other]).collect();
+                let answer_pattern = policy.answer_pattern.as_ref();
+                let evidence = Evidence::of(prompt, this.answer, this.seen);
+                Features::of(&Evidence { smaller: &smaller, after, answer_pattern, ..evidence })
             }
             None => Features::unknown(),
         });
@@ -112,7 +119,7 @@ impl Row {
             quality,
             cost,
             refused,
-            prompt: of_prompt,
+            prompt: of_prompt(prompt),
             grams: hashed_grams(prompt),
         })
     }
@@ -184,10 +191,6 @@ pub fn groups(kin: &[Kin]) -> Vec<u64> {
         parent.entry(a.min(b)).or_insert(a.min(b));
     }
     kin.iter().map(|one| root(&mut parent, one.conversation)).collect()
-}
-
-fn evidence<'a>(policy: &'a Policy, prompt: &'a Prompt, answer: &'a Answer) -> Evidence<'a> {
-    Evidence { answer_pattern: policy.answer_pattern.as_ref(), ..Evidence::of(prompt, answer) }
 }
 
 /// The first eight bytes of a hash.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::answer::{Answer, NotAnAnswer};
 use crate::openai::envelope::excerpt;
 use crate::price::Cost;
-use crate::scoring::Score;
+use crate::scoring::{Score, Seen, Smaller};
 
 /// All attempts of one prompt.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,8 @@ pub enum Outcome {
     Answered {
         /// What it said.
         answer: Arc<Answer>,
+        /// What scorers worked out about it.
+        seen: Seen,
         /// What became of it.
         verdict: Verdict,
     },
@@ -281,9 +283,11 @@ impl Trace {
 
     /// The answers so far that every gate let pass, smallest tier first.
     #[must_use]
-    pub fn answers(&self) -> Vec<&Answer> {
+    pub fn answers(&self) -> Vec<Smaller<'_>> {
         let answers = self.attempts.iter().filter_map(|a| match &a.outcome {
-            Outcome::Answered { answer, verdict } if !matches!(verdict.why, Why::Gate(_)) => Some(&**answer),
+            Outcome::Answered { answer, seen, verdict } if !matches!(verdict.why, Why::Gate(_)) => {
+                Some(Smaller { answer, seen })
+            }
             _ => None,
         });
         answers.collect()

@@ -9,7 +9,7 @@ use prompt_cascade::openai::Endpoint;
 use prompt_cascade::policy::{Outside, Policy};
 use prompt_cascade::price::Cost;
 use prompt_cascade::prompt::Prompt;
-use prompt_cascade::scoring::{Grade, Score};
+use prompt_cascade::scoring::{Grade, Score, Seen};
 use prompt_cascade::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Verdict, Why};
 use proptest::prelude::*;
 
@@ -51,7 +51,11 @@ fn attempt(tier: usize, outcome: Outcome) -> Attempt {
 fn answered(is_accepted: bool) -> Outcome {
     let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"finish_reason":"stop"}]}"#;
     let answer = Arc::new(Answer::from_body(Endpoint::Chat, body.into()).expect("an answer"));
-    Outcome::Answered { answer, verdict: Verdict { is_accepted, ..Verdict::rejected(Why::Unscored) } }
+    Outcome::Answered {
+        answer,
+        seen: Seen::default(),
+        verdict: Verdict { is_accepted, ..Verdict::rejected(Why::Unscored) },
+    }
 }
 
 /// What the rule says, in words: `ask ada`, `serve 1`, `give up`.

@@ -12,7 +12,7 @@ use crate::decision::judge;
 use crate::openai::Endpoint;
 use crate::policy::{Accept, Expect, Policy, PolicyTest};
 use crate::prompt::Prompt;
-use crate::scoring::{Evidence, Grade, grade};
+use crate::scoring::{Evidence, Grade, Seen, grade};
 use crate::trace::{Outcome, Why};
 
 #[derive(Debug, Args)]
@@ -70,8 +70,9 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
         "finish_reason": test.finish_reason}]});
     let answer = Answer::from_body(Endpoint::Chat, Bytes::from(body.to_string())).ok()?;
     let prompt = Prompt::parse(Endpoint::Chat, Bytes::from_static(br#"{"model":"","messages":[]}"#)).ok()?;
+    let seen = Seen::default();
     let verdict = judge(policy, tier, false, 0, || match &tier.accept {
-        Accept::Checked(check) => grade(&check.gates, &check.scorers, &Evidence::of(&prompt, &answer)),
+        Accept::Checked(check) => grade(&check.gates, &check.scorers, &Evidence::of(&prompt, &answer, &seen)),
         Accept::Always => Grade::Unscored,
     });
     // A test's answer has no logprobs and nothing to agree with: its gates decide.
@@ -80,6 +81,6 @@ fn fails(policy: &Policy, test: &PolicyTest) -> Option<String> {
         return None;
     }
     let expected = if test.expect == Expect::Accept { "accept" } else { "escalate" };
-    let outcome = Outcome::Answered { answer: answer.into(), verdict };
+    let outcome = Outcome::Answered { answer: answer.into(), seen, verdict };
     Some(format!("a test expects {expected} of {:?} from {}, but it is {outcome}", test.answer, tier.name))
 }

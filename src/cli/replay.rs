@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -22,6 +22,8 @@ use crate::report::{Condition, Differences, Report, Tally, comparison_text, page
 
 /// Exchanges handed over at a time from the thread that reads them.
 const BATCH: usize = 64;
+/// Batches that wait between two threads.
+const QUEUED: usize = 32;
 /// Broken lines that are named; past that they are only counted.
 const NAMED_BROKEN: u64 = 10;
 
@@ -81,19 +83,17 @@ impl Replay {
             );
         }
         let labels = self.labels.to_string();
-        let mut sides = vec![Side::new(Run::new(policy), &labels)];
-        sides.extend(against.map(|policy| Side::new(Run::new(Arc::new(policy)), &labels)));
-        let mut joined =
-            Joined { waiting: [HashMap::new(), HashMap::new()], differences: Differences::keeping(self.changes) };
-        let broken = self.feed(&mut sides, &mut joined)?;
-        let reports: Vec<Report> = sides.iter().map(|side| side.tally.report(side.run.policy())).collect();
+        let policies: Vec<Arc<Policy>> = std::iter::once(policy).chain(against.map(Arc::new)).collect();
+        let sides = policies.iter().map(|policy| Side { run: Run::new(policy.clone()), done: Vec::new() }).collect();
+        let (sums, broken) = self.feed(sides, Sums::new(policies, &labels, self.changes))?;
+        let reports = sums.reports();
         let failed = self.failed(&reports);
         if let (Some(path), Some(report)) = (&self.report, reports.first()) {
             let page = page(report, report.study.as_ref());
             std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
         }
         // Who stops reading the report still gets the verdict.
-        let printed = self.print(reports, joined.differences, broken);
+        let printed = self.print(reports, sums.differences, broken);
         printed.or_else(|error| if super::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
         for line in &failed {
             eprintln!("cascade: {line}");
@@ -101,8 +101,26 @@ impl Replay {
         Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Runs every exchange under each policy; returns how many were broken.
-    fn feed(&self, sides: &mut [Side], joined: &mut Joined) -> anyhow::Result<u64> {
+    /// Runs every exchange under each policy. Reading, running and adding up each
+    /// have a thread. Returns the sums, and how many lines were broken.
+    fn feed(&self, mut sides: Vec<Side>, mut sums: Sums) -> anyhow::Result<(Sums, u64)> {
+        let (send, receive) = sync_channel(QUEUED);
+        std::thread::scope(|scope| {
+            let adding = scope.spawn(move || {
+                receive.into_iter().for_each(|done| sums.add(done));
+                sums
+            });
+            let broken = self.run_all(&mut sides, &send);
+            drop(send);
+            Ok((adding.join().map_err(|_| anyhow!("adding up has panicked"))?, broken?))
+        })
+    }
+
+    fn run_all(&self, sides: &mut [Side], added: &SyncSender<Vec<Done>>) -> anyhow::Result<u64> {
+        // Fails only where the adding has panicked, which is told when it is joined.
+        let add = |sides: &mut [Side]| {
+            let _ = added.send(sides.iter_mut().map(|side| std::mem::take(&mut side.done)).collect());
+        };
         let paths = files(&self.fixtures)?;
         let (bar, clock) = (progress(&paths), SystemClock::start());
         let (mut broken, mut exchanges) = (0, 0u32);
@@ -132,14 +150,14 @@ impl Replay {
                     }
                 }
             }
-            take_done(sides, joined);
+            add(sides);
         }
         let out_of_order = sides.first().map_or(0, |side| side.run.out_of_order());
         if out_of_order > 0 {
             bar.suspend(|| eprintln!("cascade: {out_of_order} exchanges arrive before the one on the line above; each was taken to arrive with it"));
         }
         sides.iter_mut().for_each(|side| side.run.finish(&mut side.done));
-        take_done(sides, joined);
+        add(sides);
         bar.finish_and_clear();
         if !bar.is_hidden() {
             let seconds = clock.now().as_secs_f64();
@@ -182,43 +200,55 @@ impl Replay {
     }
 }
 
-/// One policy's run and its sums.
+/// One policy's run, and what it has finished.
 struct Side {
     run: Run,
-    tally: Tally,
-    done: Vec<Replayed>,
+    done: Done,
 }
 
-impl Side {
-    fn new(run: Run, labels: &str) -> Self {
-        let tally = Tally::new(run.policy(), labels);
-        Self { run, tally, done: Vec::new() }
-    }
-}
+type Done = Vec<Replayed>;
 
-/// Prompts finished under one policy and not yet under the other.
-struct Joined {
+/// What is added up of each policy.
+struct Sums {
+    policies: Vec<Arc<Policy>>,
+    tallies: Vec<Tally>,
+    /// Prompts finished under one policy and not yet under the other.
     waiting: [HashMap<u64, Replayed>; 2],
     differences: Differences,
 }
 
-fn take_done(sides: &mut [Side], joined: &mut Joined) {
-    let is_comparison = sides.len() == 2;
-    for (side, waiting) in sides.iter_mut().zip(&mut joined.waiting) {
-        for replayed in side.done.drain(..) {
-            side.tally.add(side.run.policy(), &replayed.exchange, &replayed.trace);
-            if is_comparison {
-                waiting.insert(replayed.number, replayed);
-            }
+impl Sums {
+    fn new(policies: Vec<Arc<Policy>>, labels: &str, changes: usize) -> Self {
+        Self {
+            tallies: policies.iter().map(|policy| Tally::new(policy, labels)).collect(),
+            policies,
+            waiting: [HashMap::new(), HashMap::new()],
+            differences: Differences::keeping(changes),
         }
     }
-    let ([policy, against], [now, then]) = (sides, &mut joined.waiting) else { return };
-    then.retain(|number, then| {
-        let Some(now) = now.remove(number) else { return true };
-        let (policy, against) = ((policy.run.policy(), &now.trace), (against.run.policy(), &then.trace));
-        joined.differences.add(*number, &now.exchange, policy, against);
-        false
-    });
+
+    /// Adds what each policy has finished.
+    fn add(&mut self, done: Vec<Done>) {
+        let is_comparison = self.policies.len() == 2;
+        for (at, done) in done.into_iter().enumerate() {
+            for replayed in done {
+                self.tallies[at].add(&self.policies[at], &replayed.exchange, &replayed.trace);
+                if is_comparison {
+                    self.waiting[at].insert(replayed.number, replayed);
+                }
+            }
+        }
+        let ([policy, against], [now, then]) = (&*self.policies, &mut self.waiting) else { return };
+        then.retain(|number, then| {
+            let Some(now) = now.remove(number) else { return true };
+            self.differences.add(*number, &now.exchange, (policy, &now.trace), (against, &then.trace));
+            false
+        });
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.tallies.iter().zip(&self.policies).map(|(tally, policy)| tally.report(policy)).collect()
+    }
 }
 
 enum Item {
@@ -231,7 +261,7 @@ enum Item {
 
 /// Reads and parses on a thread of its own, a few batches ahead.
 fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Receiver<Vec<Item>> {
-    let (send, receive) = sync_channel(32);
+    let (send, receive) = sync_channel(QUEUED);
     std::thread::spawn(move || {
         let mut before = 0;
         for path in paths {
@@ -247,9 +277,7 @@ fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Recei
                 batch.push(match read {
                     Ok(mut exchange) => {
                         labels.apply(&policy, &mut exchange);
-                        // Most often asked first; read here, on this thread.
-                        let first = exchange.answer_of(&policy.tiers[0]);
-                        let _ = first.map(|answer| answer.answer(exchange.prompt.endpoint));
+                        read_here(&policy, &exchange);
                         Item::Exchange(Arc::new(exchange))
                     }
                     Err(error) => Item::Broken(error),
@@ -268,6 +296,17 @@ fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Recei
         }
     });
     receive
+}
+
+/// Reads what is all but sure to be wanted on this thread, so that the one that
+/// runs exchanges finds it read.
+fn read_here(policy: &Policy, exchange: &Exchange) {
+    exchange.prompt.content_key();
+    let first = exchange.answer_of(&policy.tiers[0]);
+    let _ = first.map(|answer| answer.answer(exchange.prompt.endpoint));
+    if policy.stopping.is_some() {
+        exchange.prompt.asked();
+    }
 }
 
 /// A bar over the bytes of all files; hidden unless standard error is a terminal.

@@ -8,7 +8,7 @@ use crate::calibration::Labelled;
 use crate::exchange::Exchange;
 use crate::outcomes::Row;
 use crate::policy::{Accept, Check, Policy, Unscored};
-use crate::scoring::{Evidence, Grade, grade};
+use crate::scoring::{Evidence, Grade, Seen, Smaller, grade};
 use crate::statistics::{logit, sigmoid};
 use crate::stopping::{Act, Cuts, MAX_TIERS, Point, StateActs, all_states};
 
@@ -51,7 +51,7 @@ impl Could {
 
 /// Each tier's score where every smaller one has answered before.
 fn ladder_scores(policy: &Policy, exchange: &Exchange) -> Vec<f64> {
-    let (mut before, mut after): (Vec<Arc<Answer>>, u32) = (Vec::new(), 0);
+    let (mut before, mut after): (Vec<(Arc<Answer>, Seen)>, u32) = (Vec::new(), 0);
     let mut scores = Vec::new();
     for tier in &policy.tiers {
         let recorded = exchange.answer_of(tier).and_then(|r| r.answer(exchange.prompt.endpoint).ok());
@@ -59,9 +59,11 @@ fn ladder_scores(policy: &Policy, exchange: &Exchange) -> Vec<f64> {
             scores.push(-1.0);
             continue;
         };
-        let smaller: Vec<&Answer> = before.iter().map(|answer| &**answer).collect();
+        let smaller: Vec<_> = before.iter().map(|(answer, seen)| Smaller { answer, seen }).collect();
+        let seen = Seen::default();
         let answer_pattern = policy.answer_pattern.as_ref();
-        let evidence = Evidence { smaller: &smaller, after, answer_pattern, ..Evidence::of(&exchange.prompt, &answer) };
+        let evidence = Evidence::of(&exchange.prompt, &answer, &seen);
+        let evidence = Evidence { smaller: &smaller, after, answer_pattern, ..evidence };
         let graded = grade(&check.gates, &check.scorers, &evidence);
         scores.push(match graded {
             Grade::Scored(score, _) => score.value(),
@@ -70,7 +72,7 @@ fn ladder_scores(policy: &Policy, exchange: &Exchange) -> Vec<f64> {
         });
         after |= 1 << tier.index;
         if !matches!(graded, Grade::Gated(_)) {
-            before.push(answer);
+            before.push((answer, seen));
         }
     }
     scores

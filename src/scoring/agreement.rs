@@ -11,7 +11,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{Evidence, Score};
-use crate::answer::{Answer, ToolCall};
+use crate::answer::ToolCall;
 
 /// An answer in the form in which answers are compared.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,24 +61,20 @@ fn plain(value: &Value) -> Value {
 
 /// Choices of one answer that vote; more change little, and each is compared with
 /// each.
-const MAX_VOTERS: usize = 32;
+pub(super) const MAX_VOTERS: usize = 32;
 
 /// The share of the votes so far that say what this answer says. Each choice of
 /// this answer is a vote (so that `n` choices agree or not for no more money),
 /// and each smaller tier's answer is one. None where there is only one vote.
 pub(super) fn score(evidence: &Evidence<'_>) -> Option<Score> {
-    let forms = |answer: &Answer| -> Vec<Form> {
-        let voters = answer.choices.iter().take(MAX_VOTERS);
-        voters.map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect()
-    };
-    let mine = forms(evidence.answer);
-    let smaller: Vec<Vec<Form>> = evidence.smaller.iter().map(|other| forms(other)).collect();
-    let votes = mine.len() + smaller.len();
+    let votes = evidence.answer.choices.len().min(MAX_VOTERS) + evidence.smaller.len();
     if votes < 2 {
         return None;
     }
+    let mine = evidence.seen.forms(evidence);
+    let smaller: Vec<&[Form]> = evidence.smaller.iter().map(|s| s.seen.forms(&evidence.of_smaller(*s))).collect();
     let support = |form: &Form| {
-        let best = |theirs: &Vec<Form>| theirs.iter().map(|other| form.likeness(other)).fold(0.0, f64::max);
+        let best = |theirs: &&[Form]| theirs.iter().map(|other| form.likeness(other)).fold(0.0, f64::max);
         smaller.iter().map(best).sum::<f64>() + mine.iter().map(|other| form.likeness(other)).sum::<f64>()
     };
     let most = mine.iter().map(support).reduce(f64::max)?;
@@ -213,7 +209,9 @@ pub(super) fn unfenced(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Seen, Smaller};
     use super::*;
+    use crate::answer::Answer;
     use crate::openai::Endpoint;
     use crate::prompt::Prompt;
 
@@ -270,9 +268,10 @@ mod tests {
         let prompt = Prompt::parse(Endpoint::Chat, r#"{"model":"m","messages":[]}"#.into()).expect("a prompt");
         let score = |mine: &[&str], smaller: &[&str]| {
             let smaller: Vec<Answer> = smaller.iter().map(|text| answer(&[text])).collect();
-            let smaller: Vec<&Answer> = smaller.iter().collect();
-            let mine = answer(mine);
-            let evidence = Evidence { smaller: &smaller, ..Evidence::of(&prompt, &mine) };
+            let seen: Vec<Seen> = smaller.iter().map(|_| Seen::default()).collect();
+            let smaller: Vec<_> = smaller.iter().zip(&seen).map(|(answer, seen)| Smaller { answer, seen }).collect();
+            let (mine, seen) = (answer(mine), Seen::default());
+            let evidence = Evidence { smaller: &smaller, ..Evidence::of(&prompt, &mine, &seen) };
             super::score(&evidence).map(Score::value)
         };
         assert_eq!(score(&["4"], &[]), None);

@@ -133,7 +133,12 @@ impl Learned {
     /// missing.
     #[must_use]
     pub fn score(&self, evidence: &Evidence<'_>) -> Option<Score> {
-        Score::new(self.chance(&Features::of(evidence)))
+        Score::new(self.chance(&Features::some(evidence, |block| self.uses(block))))
+    }
+
+    fn uses(&self, block: Block) -> bool {
+        self.weights.iter().any(|w| features::block_of(w.feature) == block)
+            || self.missing.iter().any(|m| m.block == block)
     }
 
     /// What moved the log odds, most first.

@@ -25,6 +25,7 @@ pub use confidence::Pool;
 pub use gates::{Gate, Length, Pattern};
 pub use judges::{Judge, Marked, asks_for_mark};
 
+pub use features::Seen;
 use learned::Learned;
 
 /// Estimated probability, 0..=1, that an answer is good enough. As long as no
@@ -61,19 +62,35 @@ pub struct Evidence<'a> {
     pub prompt: &'a Prompt,
     /// The answer to be scored.
     pub answer: &'a Answer,
+    /// What is worked out about `answer` is kept here.
+    pub seen: &'a Seen,
     /// What smaller tiers answered to the same prompt, smallest first.
-    pub smaller: &'a [&'a Answer],
+    pub smaller: &'a [Smaller<'a>],
     /// The tiers that were asked before: a bit for each place in the policy.
     pub after: u32,
     /// Where an answer's text has its final answer, if the policy says.
     pub answer_pattern: Option<&'a Regex>,
 }
 
+/// What a smaller tier answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Smaller<'a> {
+    /// Its answer.
+    pub answer: &'a Answer,
+    /// What is worked out about it is kept here.
+    pub seen: &'a Seen,
+}
+
 impl<'a> Evidence<'a> {
     /// An answer with nothing before it.
     #[must_use]
-    pub fn of(prompt: &'a Prompt, answer: &'a Answer) -> Self {
-        Self { prompt, answer, smaller: &[], after: 0, answer_pattern: None }
+    pub fn of(prompt: &'a Prompt, answer: &'a Answer, seen: &'a Seen) -> Self {
+        Self { prompt, answer, seen, smaller: &[], after: 0, answer_pattern: None }
+    }
+
+    /// A smaller tier's answer by itself.
+    fn of_smaller(&self, Smaller { answer, seen }: Smaller<'a>) -> Self {
+        Self { answer, seen, smaller: &[], after: 0, ..*self }
     }
 }
 

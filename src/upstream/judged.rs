@@ -18,7 +18,7 @@ use crate::openai::Endpoint;
 use crate::policy::{Accept, Policy, Tier, Timeouts};
 use crate::price::Cost;
 use crate::prompt::Prompt;
-use crate::scoring::{Evidence, Judge, Scorer, asks_for_mark};
+use crate::scoring::{Evidence, Judge, Scorer, Seen, asks_for_mark};
 use crate::tokens::{self, Tokens};
 use crate::trace::{Failure, Phase};
 
@@ -87,7 +87,8 @@ impl<U: Upstream, C: Clock> Upstream for Judged<U, C> {
         if delivery == Delivery::Flow {
             return Ok(reply);
         }
-        let evidence = Evidence { answer_pattern: self.policy.answer_pattern.as_ref(), ..Evidence::of(prompt, answer) };
+        let (answer_pattern, seen) = (self.policy.answer_pattern.as_ref(), Seen::default());
+        let evidence = Evidence { answer_pattern, ..Evidence::of(prompt, answer, &seen) };
         let Some(judge) = asks_for_mark(&check.gates, &check.scorers, &evidence) else { return Ok(reply) };
         if answer.marks.contains_key(judge.mark()) {
             reply.judging = self.recorded_cost(judge, tier, prompt, answer);

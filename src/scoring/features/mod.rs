@@ -7,8 +7,12 @@
 mod equations;
 mod surface;
 
-use super::agreement::{Form, form, jaccard};
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::agreement::{Form, MAX_VOTERS, form, jaccard};
 use super::{Evidence, Pool};
+use crate::answer::Choice;
 use crate::prompt::Prompt;
 use crate::statistics::{count, quantile};
 
@@ -49,6 +53,7 @@ const LOGPROBS: [&str; 11] = [
     "sure_q10",
     "sure_mean",
 ];
+const NOTHING: [f64; LOGPROBS.len()] = [f64::NAN; LOGPROBS.len()];
 const PROMPT: [&str; 10] = [
     "prompt_chars_ln",
     "question_chars_ln",
@@ -99,80 +104,76 @@ pub fn block_of(feature: usize) -> Block {
 }
 
 /// The places of a block's features in the vector.
-pub fn places(block: Block) -> impl Iterator<Item = usize> {
-    (0..COUNT).filter(move |at| block_of(*at) == block)
+#[must_use]
+pub fn places(block: Block) -> Range<usize> {
+    let before = BLOCKS.iter().take_while(|(other, _)| *other != block);
+    let start = before.map(|(_, names)| names.len()).sum();
+    let count = BLOCKS.iter().find(|(other, _)| *other == block).map_or(0, |(_, names)| names.len());
+    start..start + count
 }
 
-/// What is worked out once for an answer, whatever smaller tiers were asked.
-#[derive(Clone, Debug)]
+/// What is worked out about one answer, once and only where it is wanted: by
+/// itself, whatever smaller tiers were asked.
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
-    logprobs: [f64; LOGPROBS.len()],
-    surface: [f64; surface::COUNT],
-    /// The normal form of each choice.
-    forms: Vec<Form>,
+    logprobs: OnceLock<Box<[f64; LOGPROBS.len()]>>,
+    surface: OnceLock<Box<[f64; surface::COUNT]>>,
+    forms: OnceLock<Vec<Form>>,
 }
 
 impl Seen {
-    /// Looks at the answer of `evidence` alone.
-    #[must_use]
-    pub fn of(evidence: &Evidence<'_>) -> Self {
-        let answer = evidence.answer;
-        let forms: Vec<Form> =
-            answer.choices.iter().take(32).map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect();
-        // With several choices the least sure one counts, as in `Confidence`.
-        let worst = |c: &&crate::answer::Choice| Pool::Mean.score(&c.logprobs).map_or(2.0, super::Score::value);
-        let choice = answer.choices.iter().min_by(|a, b| worst(a).total_cmp(&worst(b)));
-        let surface = match (choice, forms.first()) {
-            (Some(choice), Some(form)) => {
-                surface::of(&choice.text, form, evidence.prompt.asked(), !choice.tool_calls.is_empty())
-            }
-            _ => [f64::NAN; surface::COUNT],
-        };
-        Self { logprobs: choice.map_or([f64::NAN; LOGPROBS.len()], |c| of_logprobs(&c.logprobs)), surface, forms }
+    /// The normal form of each choice.
+    pub(super) fn forms(&self, evidence: &Evidence<'_>) -> &[Form] {
+        let voters = evidence.answer.choices.iter().take(MAX_VOTERS);
+        self.forms.get_or_init(|| voters.map(|c| form(&c.text, &c.tool_calls, evidence.answer_pattern)).collect())
     }
 
-    /// Whether there are token logprobs.
-    #[must_use]
-    pub fn has_logprobs(&self) -> bool {
-        !self.logprobs[0].is_nan()
+    fn logprobs(&self, evidence: &Evidence<'_>) -> &[f64; LOGPROBS.len()] {
+        self.logprobs.get_or_init(|| Box::new(least_sure(evidence).map_or(NOTHING, |c| of_logprobs(&c.logprobs))))
     }
 
-    /// The features of this answer after these smaller ones, smallest first.
-    #[must_use]
-    pub fn after(&self, prompt: &[f64; PROMPT.len()], smaller: &[&Self]) -> Features {
-        let mut all = [f64::NAN; COUNT];
-        let parts: [&[f64]; 4] = [&self.logprobs, &self.surface, prompt, &self.agreement_with(smaller)];
-        let mut at = 0;
-        for part in parts {
-            all[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        }
-        Features(all)
+    fn surface(&self, evidence: &Evidence<'_>) -> &[f64; surface::COUNT] {
+        self.surface.get_or_init(|| {
+            Box::new(match (least_sure(evidence), self.forms(evidence).first()) {
+                (Some(choice), Some(form)) => {
+                    surface::of(&choice.text, form, evidence.prompt.asked(), !choice.tool_calls.is_empty())
+                }
+                _ => [f64::NAN; surface::COUNT],
+            })
+        })
     }
+}
 
-    fn agreement_with(&self, smaller: &[&Self]) -> [f64; AGREEMENT.len()] {
-        let mut all = [f64::NAN; AGREEMENT.len()];
-        let Some(mine) = self.forms.first() else { return all };
-        if self.forms.len() > 1 {
-            let same: f64 = self.forms.iter().map(|form| form.likeness(mine)).sum();
-            all[7] = same / count(self.forms.len());
-        }
-        let others: Vec<&Form> = smaller.iter().rev().filter_map(|other| other.forms.first()).collect();
-        let Some(nearest) = others.first() else { return all };
-        let likeness: Vec<f64> = others.iter().map(|other| mine.likeness(other)).collect();
-        likeness.iter().take(3).enumerate().for_each(|(at, like)| all[at] = *like);
-        all[3] = likeness.iter().sum::<f64>() / count(likeness.len());
-        let mut different: Vec<&Form> = vec![mine];
-        for other in &others {
-            if different.iter().all(|form| form.likeness(other) < 1.0) {
-                different.push(other);
-            }
-        }
-        all[4] = count(different.len());
-        all[5] = jaccard(mine, nearest);
-        all[6] = smaller.last().map_or(f64::NAN, |other| other.logprobs[9]);
-        all
+/// With several choices the least sure one counts, as in `Confidence`.
+fn least_sure<'a>(evidence: &Evidence<'a>) -> Option<&'a Choice> {
+    let sure = |c: &&Choice| Pool::Mean.score(&c.logprobs).map_or(2.0, super::Score::value);
+    evidence.answer.choices.iter().min_by(|a, b| sure(a).total_cmp(&sure(b)))
+}
+
+fn agreement(evidence: &Evidence<'_>) -> [f64; AGREEMENT.len()] {
+    let mut all = [f64::NAN; AGREEMENT.len()];
+    let forms = evidence.seen.forms(evidence);
+    let Some(mine) = forms.first() else { return all };
+    if forms.len() > 1 {
+        let same: f64 = forms.iter().map(|form| form.likeness(mine)).sum();
+        all[7] = same / count(forms.len());
     }
+    let smaller = || evidence.smaller.iter().map(|smaller| (smaller.seen, evidence.of_smaller(*smaller)));
+    let others: Vec<&Form> = smaller().rev().filter_map(|(seen, by_itself)| seen.forms(&by_itself).first()).collect();
+    let Some(nearest) = others.first() else { return all };
+    let likeness: Vec<f64> = others.iter().map(|other| mine.likeness(other)).collect();
+    likeness.iter().take(3).enumerate().for_each(|(at, like)| all[at] = *like);
+    all[3] = likeness.iter().sum::<f64>() / count(likeness.len());
+    let mut different: Vec<&Form> = vec![mine];
+    for other in &others {
+        if different.iter().all(|form| form.likeness(other) < 1.0) {
+            different.push(other);
+        }
+    }
+    all[4] = count(different.len());
+    all[5] = jaccard(mine, nearest);
+    all[6] = smaller().next_back().map_or(f64::NAN, |(seen, by_itself)| seen.logprobs(&by_itself)[9]);
+    all
 }
 
 /// The features of a prompt alone.
@@ -207,10 +208,29 @@ impl Features {
     /// The features of an answer.
     #[must_use]
     pub fn of(evidence: &Evidence<'_>) -> Self {
-        let smaller: Vec<Seen> =
-            evidence.smaller.iter().map(|answer| Seen::of(&Evidence { answer, ..*evidence })).collect();
-        let smaller: Vec<&Seen> = smaller.iter().collect();
-        Seen::of(evidence).after(&of_prompt(evidence.prompt), &smaller)
+        Self::some(evidence, |_| true)
+    }
+
+    /// Those of the blocks that are wanted; the others are left unknown. Whether
+    /// there are logprobs is known in any case.
+    #[must_use]
+    pub fn some(evidence: &Evidence<'_>, is_wanted: impl Fn(Block) -> bool) -> Self {
+        let mut all = Self::unknown();
+        all.put(Block::Logprobs, evidence.seen.logprobs(evidence));
+        if is_wanted(Block::Surface) {
+            all.put(Block::Surface, evidence.seen.surface(evidence));
+        }
+        if is_wanted(Block::Prompt) {
+            all.put(Block::Prompt, &of_prompt(evidence.prompt));
+        }
+        if is_wanted(Block::Agreement) {
+            all.put(Block::Agreement, &agreement(evidence));
+        }
+        all
+    }
+
+    fn put(&mut self, block: Block, values: &[f64]) {
+        self.0[places(block)].copy_from_slice(values);
     }
 }
 
@@ -218,7 +238,7 @@ fn of_logprobs(logprobs: &[f64]) -> [f64; LOGPROBS.len()] {
     /// The tokens at the end where a final answer stands.
     const TAIL: usize = 4;
     if logprobs.is_empty() {
-        return [f64::NAN; LOGPROBS.len()];
+        return NOTHING;
     }
     let held = |v: f64| if v.is_nan() { -20.0 } else { v.clamp(-20.0, 0.0) };
     let mut values: Vec<f64> = logprobs.iter().map(|v| held(*v)).collect();
