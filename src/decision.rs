@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use crate::policy::{Accept, Ladder, Policy, StreamMode, Tier, Unscored};
 use crate::scoring::{Grade, Score};
 use crate::stopping::{Act, Stopping};
-use crate::trace::{Outcome, Trace, Verdict, Why};
+use crate::trace::{Failure, Outcome, Trace, Verdict, Why};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,9 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
             Outcome::Answered { verdict, .. } if verdict.is_accepted => return Step::Serve(trace.attempts.len() - 1),
             Outcome::Answered { verdict, .. } => {
                 least = verdict.next.unwrap_or(0).clamp(least, ladder.last().max(least));
+            }
+            Outcome::Failed(Failure::Limited { .. }) if policy.tiers[last.tier].refuses_when_full() => {
+                return Step::GiveUp;
             }
             // Calibrated as an answer that a gate refused.
             Outcome::Failed(_) => {

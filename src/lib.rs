@@ -32,6 +32,8 @@ pub mod calibration;
 
 pub mod clock;
 
+pub mod rate;
+
 pub mod upstream;
 
 pub mod conversation;

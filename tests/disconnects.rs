@@ -127,3 +127,30 @@ async fn while_it_waits_for_an_equal_prompt_and_when_that_one_is_gone() {
     drop(second);
     assert_eq!(clock.within(SOON, reports.recv()).await, Some(Some("dropped")));
 }
+
+#[tokio::test]
+async fn while_it_waits_for_a_permit() {
+    let (base_url, mut reports) = stalls_after("").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = ", limits: { concurrent: 1, when_full: { wait: { up_to: 20s } } }";
+    let served = Served::start(Some(&two_tiers(folder.path(), &base_url, limits)));
+    let first = ask(&served, WHOLE).await;
+    assert_eq!(reports.recv().await, Some("asked"));
+    let waits = ask(&served, WHOLE).await;
+    let clock = SystemClock::start();
+    clock.sleep(Duration::from_millis(50)).await;
+    drop(waits);
+    assert_eq!(clock.within(SOON, reports.recv()).await, None, "the one that is asked for still wants its answer");
+    // Its place in the queue is gone with it: the permit goes to the one after.
+    let after = ask(&served, WHOLE).await;
+    clock.sleep(Duration::from_millis(50)).await;
+    drop(first);
+    let from = clock.now();
+    let mut next = [reports.recv().await, reports.recv().await];
+    next.sort_unstable();
+    assert_eq!(next, [Some("asked"), Some("dropped")]);
+    assert!(clock.now().saturating_sub(from) < SOON, "the place was not free in time");
+    assert_eq!(clock.within(SOON, reports.recv()).await, None, "nobody else is there");
+    drop(after);
+    assert_eq!(clock.within(SOON, reports.recv()).await, Some(Some("dropped")));
+}

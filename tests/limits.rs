@@ -1,4 +1,4 @@
-//! The limit of a tier: exact in simulated time, kept over a real socket.
+//! The limits of a tier: exact in simulated time, kept over a real socket.
 
 mod support;
 
@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::stream::{self, FuturesUnordered, StreamExt};
+use http::HeaderMap;
 use prompt_cascade::answer::Answer;
 use prompt_cascade::clock::{Clock, ManualClock};
 use prompt_cascade::openai::Endpoint;
-use prompt_cascade::policy::{Outside, Policy, Tier};
+use prompt_cascade::policy::{Outside, Policy, RateRule, Tier};
 use prompt_cascade::prompt::Prompt;
-use prompt_cascade::trace::Failure;
-use prompt_cascade::upstream::{Delivery, Limited, Reply, Said, Upstream};
+use prompt_cascade::rate::Rate;
+use prompt_cascade::trace::{Bound, Failure};
+use prompt_cascade::upstream::{Delivery, Flow, Limited, Reply, Said, Upstream};
 use proptest::prelude::*;
+use std::num::NonZeroU32;
 
 struct Always;
 
@@ -35,11 +39,55 @@ fn prompt() -> Prompt {
     Prompt::parse(Endpoint::Chat, r#"{"model":"p","messages":[]}"#.into()).expect("a prompt")
 }
 
+/// An upstream that makes of each prompt what a test says, after a second.
+struct Scripted<F>(ManualClock, F);
+
+impl<F: Fn() -> Result<Said, Failure> + Send + Sync + 'static> Upstream for Scripted<F> {
+    async fn ask(&self, _: &Tier, _: &Prompt, _: Delivery) -> Result<Reply, Failure> {
+        self.0.sleep(Duration::from_secs(1)).await;
+        self.1().map(Reply::live)
+    }
+}
+
+/// An answer that counts 10 tokens of prompt and 5 of answer.
+fn counted() -> Answer {
+    Answer::from_body(Endpoint::Chat, support::completion("x", &[]).to_string().into()).expect("an answer")
+}
+
+/// A prompt of about 0 tokens whose answer has at most 90.
+fn bounded() -> Prompt {
+    Prompt::parse(Endpoint::Chat, r#"{"model":"p","max_tokens":90,"messages":[]}"#.into()).expect("a prompt")
+}
+
+/// What becomes of a prompt that is asked now and given a second's time.
+fn ask_for_a_second<U: Upstream>(
+    limited: &Limited<U, ManualClock>,
+    policy: &Policy,
+    clock: &ManualClock,
+) -> Result<Said, Failure> {
+    let prompt = bounded();
+    let asked = limited.ask(&policy.tiers[0], &prompt, Delivery::Flow);
+    let mut asked = std::pin::pin!(asked);
+    if let Some(done) = asked.as_mut().now_or_never() {
+        return done.map(|reply| reply.said);
+    }
+    clock.advance_to(clock.now() + Duration::from_secs(1));
+    asked.now_or_never().expect("a second has passed").map(|reply| reply.said)
+}
+
+fn why(result: Result<Said, Failure>) -> Option<(Bound, Duration)> {
+    match result {
+        Ok(_) => None,
+        Err(Failure::Limited { by, retry_after }) => Some((by, retry_after)),
+        Err(other) => panic!("{other}"),
+    }
+}
+
 /// Whether it is let through now, else when to try again.
 fn ask(limited: &Limited<Always, ManualClock>, policy: &Policy) -> Result<(), Duration> {
     match limited.ask(&policy.tiers[0], &prompt(), Delivery::Hold).now_or_never().expect("it never waits") {
         Ok(_) => Ok(()),
-        Err(Failure::Limited { retry_after }) => Err(retry_after),
+        Err(Failure::Limited { retry_after, .. }) => Err(retry_after),
         Err(other) => panic!("{other}"),
     }
 }
@@ -110,7 +158,7 @@ async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
             assert_eq!(response.headers()["x-should-retry"], "true");
             let text = response.text().await.expect("a body");
             assert!(text.contains(r#""code":"rate_limit_exceeded""#), "{text}");
-            assert!(text.contains("small: its limit is reached; a place is free in "), "{text}");
+            assert!(text.contains("small: its limit of requests per minute is reached; try again in "), "{text}");
         }
         tiers.push(tier.unwrap_or("none".to_owned()));
     }
@@ -121,4 +169,169 @@ async fn over_its_limit_a_tier_escalates_and_the_last_says_when_to_come_back() {
         fake.models(),
         ["small-model", "small-model", "small-model", "large-model", "large-model", "large-model"]
     );
+}
+
+proptest! {
+    /// The same bucket, of amounts that are put right afterwards.
+    #[test]
+    fn what_was_taken_is_put_right_exactly(
+        rate in 1u32..5000,
+        burst in 1u32..200,
+        steps in proptest::collection::vec((0u64..3_000_000_000, 1u32..300, 0u64..400), 1..200),
+    ) {
+        let rule = RateRule { per_minute: NonZeroU32::new(rate).expect("above 0"), burst: NonZeroU32::new(burst).expect("above 0") };
+        let clock = ManualClock::default();
+        // A bucket begins full; governor counts from its first use, at a time above 0.
+        clock.advance_to(Duration::from_secs(1));
+        let limiter = Rate::new(rule, &clock);
+        let cost = i128::try_from(rule.period().as_nanos()).expect("small");
+        let full = cost * i128::from(burst);
+        let (mut level, mut then) = (full, clock.now());
+        for (step, amount, used) in steps {
+            clock.advance_to(clock.now() + Duration::from_nanos(step));
+            level = full.min(level + i128::try_from(clock.now().saturating_sub(then).as_nanos()).expect("small"));
+            then = clock.now();
+            let amount = NonZeroU32::new(amount).expect("above 0");
+            let taken = i128::from(amount.min(rule.burst).get());
+            match limiter.take(amount) {
+                Ok((got, left)) => {
+                    prop_assert!(level >= taken * cost, "{level} is too little for {taken}");
+                    level -= taken * cost;
+                    prop_assert_eq!(i128::from(got.get()), taken);
+                    prop_assert_eq!(i128::from(left), level / cost);
+                    limiter.put_right(got, used);
+                    level = full.min(level + (taken - i128::from(used)) * cost);
+                }
+                Err(wait) => {
+                    prop_assert!(level < taken * cost, "{level} is enough for {taken}");
+                    prop_assert_eq!(i128::try_from(wait.as_nanos()).expect("small"), taken * cost - level);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_taken_by_estimate_and_put_right_by_what_is_counted() {
+    let (policy, clock) = (policy("{ tokens_per_minute: 100 }"), ManualClock::default());
+    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock);
+    // 90 are taken and 15 used: 85 are left, and one more comes back in the second it takes.
+    assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none());
+    let after = |tokens: u64| Duration::from_millis(tokens * 600);
+    assert_eq!(
+        why(ask_for_a_second(&limited, &policy, &clock)),
+        Some((Bound::Tokens, after(5).saturating_sub(Duration::from_secs(1))))
+    );
+    clock.advance_to(clock.now() + after(5));
+    assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none());
+}
+
+#[tokio::test]
+async fn a_failure_gives_its_tokens_back() {
+    let (policy, clock) = (policy("{ tokens_per_minute: 100 }"), ManualClock::default());
+    let fails = || Err(Failure::Unreachable("down".to_owned()));
+    let limited = Limited::new(Scripted(clock.clone(), fails), &policy, &clock);
+    for _ in 0..20 {
+        let failed = ask_for_a_second(&limited, &policy, &clock);
+        assert!(matches!(failed, Err(Failure::Unreachable(_))), "{failed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flow_holds_its_permit_and_counts_at_its_end() {
+    let (policy, clock) = (policy("{ concurrent: 1, tokens_per_minute: 100 }"), ManualClock::default());
+    let frames = || {
+        let frames = [
+            r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":10,"completion_tokens":5}}"#,
+        ];
+        let frames = stream::iter(frames.map(|frame| Ok(frame.into()))).boxed();
+        Ok(Said::Flow(Flow { frames, headers: HeaderMap::new() }))
+    };
+    let limited = Limited::new(Scripted(clock.clone(), frames), &policy, &clock);
+    let Ok(Said::Flow(mut flow)) = ask_for_a_second(&limited, &policy, &clock) else { panic!("no flow") };
+    assert!(flow.frames.next().await.is_some());
+    let second = Duration::from_secs(1);
+    assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Concurrent, second)));
+    assert!(flow.frames.next().await.is_some());
+    assert!(flow.frames.next().await.is_none());
+    drop(flow);
+    // 15 of 100 were used: 90 are there again after 3 s.
+    clock.advance_to(clock.now() + Duration::from_secs(3));
+    let Ok(Said::Flow(flow)) = ask_for_a_second(&limited, &policy, &clock) else { panic!("no flow") };
+    // One that nobody reads to its end gives its permit back, and keeps the estimate.
+    drop(flow);
+    assert!(matches!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Tokens, _))));
+}
+
+#[tokio::test]
+async fn who_waits_goes_on_when_there_is_a_place_or_the_wait_is_over() {
+    let (policy, clock) = (policy("{ concurrent: 1, when_full: { wait: { up_to: 2500ms } } }"), ManualClock::default());
+    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock);
+    let prompt = bounded();
+    let asked = (0..5).map(|number| {
+        let asked = limited.ask(&policy.tiers[0], &prompt, Delivery::Hold);
+        asked.map(move |done| {
+            format!("{number} {}", done.map_or_else(|failure| failure.to_string(), |_| "answered".to_owned()))
+        })
+    });
+    let mut asked: FuturesUnordered<_> = asked.collect();
+    let mut done = Vec::new();
+    for half_seconds in 0..8 {
+        clock.advance_to(Duration::from_millis(500 * half_seconds));
+        while let Some(Some(one)) = asked.next().now_or_never() {
+            done.push(format!("{:.1} s: {one}", clock.now().as_secs_f64()));
+        }
+    }
+    let full = "its limit of concurrent requests is reached; try again in 1.0 s";
+    assert_eq!(
+        done,
+        [
+            "1.0 s: 0 answered".to_owned(),
+            "2.0 s: 1 answered".to_owned(),
+            format!("2.5 s: 3 {full}"),
+            format!("2.5 s: 4 {full}"),
+            "3.0 s: 2 answered".to_owned(),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
+    let (policy, clock) = (policy("{ requests_per_minute: 6000 }"), ManualClock::default());
+    let refused = || {
+        let retry_after = Some(Duration::from_secs(30));
+        Err(Failure::Refused { status: 429, body: bytes::Bytes::new(), retry_after })
+    };
+    let limited = Limited::new(Scripted(clock.clone(), refused), &policy, &clock);
+    assert!(matches!(ask_for_a_second(&limited, &policy, &clock), Err(Failure::Refused { .. })));
+    assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(30))));
+
+    let used_up = || {
+        let mut answer = counted();
+        answer.headers.insert("x-ratelimit-remaining-tokens", "0".parse().expect("ascii"));
+        answer.headers.insert("x-ratelimit-reset-tokens", "6s".parse().expect("ascii"));
+        Ok(Said::Whole(answer.into()))
+    };
+    let limited = Limited::new(Scripted(clock.clone(), used_up), &policy, &clock);
+    assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none(), "it has answered before it is full");
+    assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(6))));
+}
+
+#[tokio::test]
+async fn a_full_tier_that_refuses_keeps_the_larger_ones_unasked() {
+    let fake = support::Fake::start(|_| {
+        support::response(200, "application/json", support::completion("x", &[-0.01]).to_string())
+    })
+    .await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let limits = ", limits: { requests_per_minute: 1, when_full: refuse }";
+    let served = support::Served::start(Some(&support::two_tiers(folder.path(), &fake.base_url, limits)));
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let ask = support::client().post(format!("{}/v1/chat/completions", served.url));
+        statuses.push(ask.body(r#"{"model":"two","messages":[]}"#).send().await.expect("a response").status().as_u16());
+    }
+    assert_eq!(statuses, [200, 429]);
+    assert_eq!(fake.models(), ["small-model"]);
 }

@@ -137,6 +137,8 @@ fn rules_that_join_several_keys_are_reported_too() {
         with("routes:\n", "stream: { mode: { hold: 5 } }\nroutes:\n"),
         with("accept: { score: confidence, at_least: 0.7 }", "accept: { gates: [{ length: {} }] }"),
         with("output: 0.4 }", "output: 0.4 }\n    limits: { requests_per_minute: 1, burst: 100000 }"),
+        with("output: 0.4 }", "output: 0.4 }\n    limits: { burst: 5, when_full: wait }"),
+        with("output: 0.4 }", "output: 0.4 }\n    limits: { concurrent: 5, when_full: { refuse: 1s } }"),
     ];
     let shown: Vec<String> = all.iter().map(|source| parse(source).expect_err(source).to_string()).collect();
     insta::assert_snapshot!(shown.join("\n\n"));

@@ -289,11 +289,15 @@ async fn an_upstream_that_is_over_its_limit() {
         limited
     })
     .await;
-    assert_eq!(s.chat().await.headers()["retry-after"], "7");
-    let message =
-        "No tier gave an answer that could be served: small: status 429: slow down; large: status 429: slow down."
-            .to_owned();
-    assert_eq!(s.error().await, (429, "true".into(), json!("rate_limit_exceeded"), message));
+    let first = s.chat().await;
+    assert_eq!((first.status().as_u16(), &first.headers()["retry-after"]), (429, &"7".parse().expect("ascii")));
+    let text = first.text().await.expect("a body");
+    assert!(text.contains("small: status 429: slow down; large: status 429: slow down."), "{text}");
+    // Until then it is left alone.
+    let (status, should_retry, code, message) = s.error().await;
+    assert_eq!((status, should_retry.as_str(), code), (429, "true", json!("rate_limit_exceeded")));
+    assert!(message.contains("small: its upstream has asked for a pause; try again in "), "{message}");
+    assert_eq!(s.fake.models(), ["small-model", "large-model"]);
 }
 
 #[tokio::test]

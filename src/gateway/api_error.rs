@@ -171,7 +171,7 @@ impl ApiError {
     pub fn of_failure(failure: &Failure, message: String, not_recorded_hint: &str) -> Self {
         let upstream = |status, code| Self::ours(status, UPSTREAM, Some(code), message.clone());
         match failure {
-            Failure::Limited { retry_after } => {
+            Failure::Limited { retry_after, .. } => {
                 let mut error =
                     Self::ours(StatusCode::TOO_MANY_REQUESTS, "requests", Some("rate_limit_exceeded"), message);
                 error.retry_after = Some(*retry_after);

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod convert;
 pub mod envelope;
 pub mod logprobs;
+pub mod pace;
 pub mod request;
 pub mod responses;
 pub mod splice;

@@ -11,6 +11,7 @@ use regex::Regex;
 
 use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
+use super::limits::LimitsFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::{ByteSize, Share};
@@ -127,7 +128,7 @@ shape! {
         /// Remember answers; left out, every prompt is asked anew.
         cache: Option<CacheFile>,
         /// How much may be asked; left out, nothing is limited.
-        limits: Option<LimitsFile>,
+        limits: Option<At<LimitsFile>>,
         /// What the model can take; left out, everything. Prompts that need
         /// something else pass this tier over.
         can: Option<Vec<Capability>>,
@@ -172,16 +173,6 @@ shape! {
         /// Whether answers drawn at a temperature above 0 are remembered too.
         /// The API's default temperature is 1.
         sampled: bool = false,
-    }
-}
-
-shape! {
-    /// How much a tier may be asked; past that the prompt escalates.
-    pub struct LimitsFile {
-        /// Prompts per minute, in the long run.
-        requests_per_minute: NonZeroU32,
-        /// Prompts at once after a pause; else `requests_per_minute`.
-        burst: Option<At<NonZeroU32>>,
     }
 }
 

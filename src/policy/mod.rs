@@ -10,6 +10,7 @@ mod calibration_file;
 mod containers;
 mod file;
 mod ladder;
+mod limits;
 mod problem;
 mod reference;
 mod resolve;
@@ -33,6 +34,7 @@ use crate::stopping::Stopping;
 pub use acceptance::Unscored;
 pub use file::{Capability, Expect, NamedTier};
 pub use ladder::{Ladder, UnknownModel};
+pub use limits::{LimitRule, RateRule, WhenFull};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
@@ -147,6 +149,12 @@ impl Tier {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
     }
 
+    /// Whether a prompt that finds it full is refused.
+    #[must_use]
+    pub fn refuses_when_full(&self) -> bool {
+        self.limit.is_some_and(|limit| limit.when_full == WhenFull::Refuse)
+    }
+
     /// Whether its answers may be judged for money.
     #[must_use]
     pub fn has_judge(&self) -> bool {
@@ -178,15 +186,6 @@ pub struct CacheRule {
     pub ttl: Duration,
     /// Also at temperatures above 0.
     pub sampled: bool,
-}
-
-/// How much a tier may be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitRule {
-    /// Prompts per minute, in the long run.
-    pub requests_per_minute: NonZeroU32,
-    /// Prompts at once after a pause.
-    pub burst: NonZeroU32,
 }
 
 /// When an answer is good enough.

@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{CacheFile, DriftFile, EmbeddingsCacheFile, LimitsFile, PassthroughFile, PolicyFile, UpstreamFile};
+use super::file::{CacheFile, DriftFile, EmbeddingsCacheFile, PassthroughFile, PolicyFile, UpstreamFile};
 use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, DriftRule, LimitRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts,
-    Unscored, UpstreamKind, UpstreamPlace, calibration_file, ladder, routing, scorers, yaml,
+    Accept, CacheRule, Check, DriftRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts, Unscored,
+    UpstreamKind, UpstreamPlace, calibration_file, ladder, limits, routing, scorers, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -161,7 +161,7 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             output: p.output,
         }),
         cache: tier.cache.as_ref().map(cache_rule),
-        limit: tier.limits.as_ref().map(|l| limit(l, problems)),
+        limit: tier.limits.as_ref().map(|l| limits::limit(l, problems)),
         can: tier.can.clone(),
         context_tokens: tier.context_tokens.map(|n| n as u64),
         accept: accept?,
@@ -170,19 +170,6 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
 
 fn cache_rule(file: &CacheFile) -> CacheRule {
     CacheRule { capacity: file.capacity.0, ttl: file.ttl, sampled: file.sampled }
-}
-
-fn limit(file: &LimitsFile, problems: &mut Vec<Problem>) -> LimitRule {
-    const MINUTES_A_DAY: u32 = 1440;
-    let requests_per_minute = file.requests_per_minute;
-    let burst = file.burst.as_ref().map_or(requests_per_minute, |b| b.value);
-    if let Some(written) = &file.burst
-        && burst.get() / MINUTES_A_DAY > requests_per_minute.get()
-    {
-        let what = format!("a burst of {burst} takes more than a day to come back at {requests_per_minute} a minute");
-        problems.push(Problem::new(written.at.clone(), what).help("write a smaller burst"));
-    }
-    LimitRule { requests_per_minute, burst }
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {

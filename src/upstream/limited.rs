@@ -1,86 +1,251 @@
-//! A limit per tier: prompts per minute, by governor.
+//! The limits of a tier: prompts and tokens per minute, prompts at the same time,
+//! and the pauses that its upstream asks for.
 //!
-//! Invariant: over any span of time a tier is asked at most its burst plus
-//! the span's share of `requests_per_minute`. A refused prompt costs nothing.
+//! Invariant: a place is given back however the prompt ends. A refused prompt costs
+//! nothing; an answered one costs the tokens that the upstream counts.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock as GovernorClock;
-use governor::middleware::StateInformationMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
+use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Delivery, Reply, Upstream};
+use super::{Delivery, Flow, Reply, Said, Upstream};
+use crate::answer::Gathered;
 use crate::clock::Clock;
-use crate::policy::{LimitRule, Policy, Tier};
+use crate::openai::{Endpoint, pace};
+use crate::policy::{LimitRule, Policy, Tier, WhenFull};
 use crate::prompt::Prompt;
-use crate::trace::Failure;
+use crate::rate::Rate;
+use crate::tokens;
+use crate::trace::{Bound, Failure};
 
-/// Refuses what is over a tier's limit.
+/// When a place will be free where only other prompts' ends decide.
+const SOON: Duration = Duration::from_secs(1);
+/// Tokens of an answer of unknown bound, until they are counted.
+const ANSWER_TOKENS: u64 = 512;
+
+/// Refuses what is over a tier's limits, or has it wait.
 #[derive(Debug)]
 pub struct Limited<U, C: Clock> {
     inner: U,
     clock: C,
-    tiers: Vec<Option<(LimitRule, Limiter<C>)>>,
+    tiers: Vec<Limits<C>>,
 }
 
-type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, Handed<C>, StateInformationMiddleware>;
+/// The limits of one tier.
+#[derive(Debug)]
+struct Limits<C: Clock> {
+    when_full: WhenFull,
+    requests: Option<Rate<C>>,
+    tokens: Option<Arc<Rate<C>>>,
+    permits: Option<Arc<Semaphore>>,
+    /// Until when the upstream is left alone, in nanoseconds of the clock.
+    paused_until: AtomicU64,
+}
 
-/// Our clock in governor's terms.
-#[derive(Clone, Debug)]
-struct Handed<C>(C);
-
-impl<C: Clock> GovernorClock for Handed<C> {
-    type Instant = Duration;
-    fn now(&self) -> Duration {
-        self.0.now()
-    }
+/// What a prompt holds while it is answered.
+struct Place<C: Clock> {
+    _permit: Option<OwnedSemaphorePermit>,
+    /// Tokens taken by estimate, and where they go back to.
+    taken: Option<(NonZeroU32, Arc<Rate<C>>)>,
+    /// Requests and tokens left, where they are limited.
+    left: [Option<u32>; 2],
 }
 
 impl<U, C: Clock> Limited<U, C> {
     /// Wraps `inner` with the limits of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: &C) -> Self {
-        let limiter = |rule: LimitRule| {
-            let limiter = RateLimiter::direct_with_clock(quota(rule), Handed(clock.clone()));
-            (rule, limiter.with_middleware::<StateInformationMiddleware>())
-        };
-        let tiers = policy.tiers.iter().map(|tier| tier.limit.map(limiter)).collect();
+        let tiers = policy.tiers.iter().map(|tier| Limits::new(tier.limit, clock)).collect();
         Self { inner, clock: clock.clone(), tiers }
     }
 }
 
-fn quota(rule: LimitRule) -> Quota {
-    // A minute has 6e10 ns, so that a period of 0 ns is out of reach for u32.
-    let period = Duration::from_mins(1) / rule.requests_per_minute.get();
-    let per_period = Quota::with_period(period).unwrap_or(Quota::per_minute(NonZeroU32::MIN));
-    per_period.allow_burst(rule.burst)
+impl<C: Clock> Limits<C> {
+    fn new(rule: Option<LimitRule>, clock: &C) -> Self {
+        let rate = |rule| Rate::new(rule, clock);
+        Self {
+            when_full: rule.map_or(WhenFull::Escalate, |rule| rule.when_full),
+            requests: rule.and_then(|rule| rule.requests).map(rate),
+            tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule))),
+            permits: rule.and_then(|rule| rule.concurrent).map(|n| Arc::new(Semaphore::new(n.get() as usize))),
+            paused_until: AtomicU64::new(0),
+        }
+    }
+
+    /// A place for a prompt, now or within the policy's wait.
+    async fn enter(&self, prompt: &Prompt, clock: &C) -> Result<Place<C>, Failure> {
+        let patience = if let WhenFull::Wait(up_to) = self.when_full { up_to } else { Duration::ZERO };
+        let deadline = clock.now() + patience;
+        // Sleeps where that is enough, else fails.
+        let wait = async |by: Bound, time: Duration| {
+            if clock.now() + time > deadline {
+                return Err(Failure::Limited { by, retry_after: time });
+            }
+            clock.sleep(time).await;
+            Ok(())
+        };
+        let permit = match &self.permits {
+            Some(permits) => Some(self.permit(permits, clock, deadline).await?),
+            None => None,
+        };
+        loop {
+            let paused = Duration::from_nanos(self.paused_until.load(Ordering::Relaxed)).saturating_sub(clock.now());
+            if !paused.is_zero() {
+                wait(Bound::Pause, paused).await?;
+                continue;
+            }
+            let tokens = match self.tokens.as_ref().map(|rate| rate.take(estimate(prompt))).transpose() {
+                Ok(tokens) => tokens,
+                Err(time) => {
+                    wait(Bound::Tokens, time).await?;
+                    continue;
+                }
+            };
+            let taken = tokens.map(|(taken, _)| taken).zip(self.tokens.clone());
+            match self.requests.as_ref().map(|rate| rate.take(NonZeroU32::MIN)).transpose() {
+                Ok(requests) => {
+                    let left = [requests.map(|(_, left)| left), tokens.map(|(_, left)| left)];
+                    return Ok(Place { _permit: permit, taken, left });
+                }
+                Err(time) => {
+                    if let Some((taken, rate)) = taken {
+                        rate.put_right(taken, 0);
+                    }
+                    wait(Bound::Requests, time).await?;
+                }
+            }
+        }
+    }
+
+    async fn permit(
+        &self,
+        permits: &Arc<Semaphore>,
+        clock: &C,
+        deadline: Duration,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = permits.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let left = deadline.saturating_sub(clock.now());
+        let full = Failure::Limited { by: Bound::Concurrent, retry_after: SOON };
+        if left.is_zero() {
+            return Err(full);
+        }
+        match clock.within(left, permits.clone().acquire_owned()).await {
+            Some(Ok(permit)) => Ok(permit),
+            // Nobody closes it.
+            None | Some(Err(_)) => Err(full),
+        }
+    }
+
+    /// Leaves the upstream alone for a time that it asked for.
+    fn pause(&self, time: Duration, clock: &C) {
+        let until = u64::try_from((clock.now() + time).as_nanos()).unwrap_or(u64::MAX);
+        self.paused_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// Tells a client of our limits where the upstream's own leave it more.
+    fn tighten(&self, headers: &mut HeaderMap, left: [Option<u32>; 2]) {
+        const NAMES: [[HeaderName; 3]; 2] = [
+            [
+                HeaderName::from_static("x-ratelimit-remaining-requests"),
+                HeaderName::from_static("x-ratelimit-limit-requests"),
+                HeaderName::from_static("x-ratelimit-reset-requests"),
+            ],
+            [
+                HeaderName::from_static("x-ratelimit-remaining-tokens"),
+                HeaderName::from_static("x-ratelimit-limit-tokens"),
+                HeaderName::from_static("x-ratelimit-reset-tokens"),
+            ],
+        ];
+        let rates = [self.requests.as_ref(), self.tokens.as_deref()];
+        for ((names, rate), left) in NAMES.iter().zip(rates).zip(left) {
+            let (Some(rate), Some(left)) = (rate, left) else { continue };
+            let theirs = headers.get(&names[0]).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+            if theirs.is_none_or(|theirs| u64::from(left) < theirs) {
+                headers.insert(&names[0], left.into());
+                headers.insert(&names[1], rate.rule().per_minute.get().into());
+                // Theirs would belong to another count.
+                headers.remove(&names[2]);
+            }
+        }
+    }
+}
+
+/// Tokens that a prompt may take: its own by estimate, and as many as it allows the
+/// answer.
+fn estimate(prompt: &Prompt) -> NonZeroU32 {
+    let asked = prompt.asked();
+    let answer = asked.max_tokens.unwrap_or(ANSWER_TOKENS).saturating_mul(asked.n.max(1));
+    let sum = tokens::estimate_prompt(prompt).saturating_add(answer);
+    NonZeroU32::new(u32::try_from(sum).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
+}
+
+impl<C: Clock> Place<C> {
+    /// Puts the tokens right by what was used.
+    fn settle(&mut self, used: u64) {
+        if let Some((taken, rate)) = self.taken.take() {
+            rate.put_right(taken, used);
+        }
+    }
 }
 
 impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        let Some((rule, limiter)) = &self.tiers[tier.index] else {
-            return self.inner.ask(tier, prompt, delivery).await;
+        let limits = &self.tiers[tier.index];
+        let mut place = limits.enter(prompt, &self.clock).await?;
+        let mut reply = match self.inner.ask(tier, prompt, delivery).await {
+            Ok(reply) => reply,
+            Err(failure) => {
+                if let Failure::Refused { status: 429 | 503, retry_after: Some(time), .. } = failure {
+                    limits.pause(time, &self.clock);
+                }
+                place.settle(0);
+                return Err(failure);
+            }
         };
-        let refused = |until: governor::NotUntil<Duration>| Failure::Limited {
-            retry_after: until.wait_time_from(self.clock.now()),
+        let headers = reply.said.headers_mut();
+        if let Some(time) = pace::nothing_left_for(headers) {
+            limits.pause(time, &self.clock);
+        }
+        limits.tighten(headers, place.left);
+        reply.said = match reply.said {
+            Said::Whole(answer) => {
+                let used = tokens::count(prompt, &answer);
+                place.settle(used.input + used.output);
+                Said::Whole(answer)
+            }
+            Said::Flow(flow) => Said::Flow(held(flow, place, prompt.endpoint)),
         };
-        let left = limiter.check().map_err(refused)?.remaining_burst_capacity();
-        let mut reply = self.inner.ask(tier, prompt, delivery).await?;
-        tighten(reply.said.headers_mut(), *rule, left);
         Ok(reply)
     }
 }
 
-/// Tells a client of our limit where the upstream's own leaves it more.
-fn tighten(headers: &mut HeaderMap, rule: LimitRule, left: u32) {
-    let remaining = HeaderName::from_static("x-ratelimit-remaining-requests");
-    let theirs = headers.get(&remaining).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if theirs.is_none_or(|theirs| u64::from(left) < theirs) {
-        headers.insert(remaining, left.into());
-        headers.insert("x-ratelimit-limit-requests", rule.requests_per_minute.get().into());
-        // Theirs would belong to another count.
-        headers.remove("x-ratelimit-reset-requests");
-    }
+/// A flow that holds its place until it ends or nobody wants it any more.
+fn held<C: Clock>(flow: Flow, place: Place<C>, endpoint: Endpoint) -> Flow {
+    let Flow { frames, headers } = flow;
+    let state = (frames, place, None);
+    let frames = stream::unfold(state, move |(mut frames, mut place, mut counted)| async move {
+        let frame = frames.next().await;
+        match &frame {
+            Some(Ok(data)) if place.taken.is_some() => {
+                // The last word on usage counts.
+                if memchr::memmem::find(data, b"\"usage\"").is_some() {
+                    counted = Gathered::usage_in(endpoint, data).and_then(tokens::of_usage).or(counted);
+                }
+            }
+            None => {
+                if let Some(used) = counted {
+                    place.settle(used.input + used.output);
+                }
+            }
+            Some(_) => {}
+        }
+        Some((frame?, (frames, place, counted)))
+    });
+    Flow { frames: Box::pin(frames), headers }
 }

@@ -16,7 +16,7 @@ use super::client::{CannotStart, authorization, client, innermost};
 use super::{Delivery, Flow, Reply, Said, Upstream};
 use crate::answer::{Answer, Gathered};
 use crate::clock::Clock;
-use crate::openai::{Endpoint, sse};
+use crate::openai::{Endpoint, pace, sse};
 use crate::policy::{Secret, Tier, Timeouts};
 use crate::prompt::Prompt;
 use crate::trace::{Failure, Phase};
@@ -112,7 +112,7 @@ impl<C: Clock> Live<C> {
         let status = response.status().as_u16();
         let headers = kept(response.headers());
         if !(200..300).contains(&status) {
-            let retry_after = retry_after(response.headers());
+            let retry_after = pace::retry_after(response.headers());
             let body = beginning(self.pieces(response, deadline)).await;
             return Err(Failure::Refused { status, body, retry_after });
         }
@@ -225,13 +225,6 @@ fn kept(headers: &HeaderMap) -> HeaderMap {
         name == "x-request-id" || name.starts_with("openai-") || name.starts_with("x-ratelimit-")
     };
     headers.iter().filter(|(name, _)| is_kept(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-/// `retry-after-ms`, else `Retry-After` in seconds. A date is not read.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let seconds = number("retry-after-ms").map(|ms| ms / 1000.0).or_else(|| number("retry-after"))?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 fn named(content_type: &str) -> String {

@@ -28,7 +28,7 @@ MODELS = {
     "sse-slow": "50 frames, one each 200 ms",
     "slow-whole": "the answer comes after 10 s",
     "fail-500": "always status 500",
-    "fail-429": "always status 429, retry-after 1 s",
+    "fail-429": "always status 429; retry-after 0, since a tier that asks for a pause gets one",
     "flaky": "status 429 the first time that a message comes, then good",
 }
 TOKENS = ["Hello", " there", ",", " friend", "."]
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             if model == "fail-500":
                 self.whole(500, {"error": ERROR})
             elif model == "fail-429":
-                self.whole(429, {"error": ERROR | {"code": "too_many"}}, {"retry-after": "1"})
+                self.whole(429, {"error": ERROR | {"code": "too_many"}}, {"retry-after": "0"})
             elif model == "flaky" and not seen_before:
                 self.whole(429, {"error": ERROR | {"code": "too_many"}}, {"retry-after-ms": "10"})
             elif model not in MODELS:

@@ -3,16 +3,17 @@
 //!
 //! Invariant: attempts are in the order they were made; failures are data.
 
+mod failure;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use crate::answer::{Answer, NotAnAnswer};
-use crate::openai::envelope::excerpt;
+use crate::answer::Answer;
 use crate::price::Cost;
 use crate::scoring::{Score, Seen, Smaller};
+
+pub use failure::{Bound, Failure, Phase};
 
 /// All attempts of one prompt.
 #[derive(Clone, Debug, Default)]
@@ -141,112 +142,6 @@ impl CacheUse {
             Self::Miss => "miss",
             Self::Hit => "hit",
             Self::Coalesced => "coalesced",
-        }
-    }
-}
-
-/// Why a tier gave no answer.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum Failure {
-    /// Our own limit for this tier is reached.
-    #[error("its limit is reached; a place is free in {:.1} s", retry_after.as_secs_f64())]
-    Limited {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The upstream took too long.
-    #[error("no {phase} within {:.1} s", bound.as_secs_f64())]
-    TimedOut {
-        /// What was waited for.
-        phase: Phase,
-        /// How long.
-        bound: Duration,
-    },
-    /// The upstream answered with an error status.
-    #[error("status {status}")]
-    Refused {
-        /// The HTTP status, 300 or more.
-        status: u16,
-        /// The body, as it came.
-        body: Bytes,
-        /// What the upstream's `Retry-After` said.
-        retry_after: Option<Duration>,
-    },
-    /// No connection.
-    #[error("no connection: {0}")]
-    Unreachable(String),
-    /// The body broke off.
-    #[error("the answer broke off after {received} bytes")]
-    Cut {
-        /// How much came.
-        received: usize,
-    },
-    /// The body outgrew its bound.
-    #[error("an answer of more than {bound} bytes")]
-    TooLarge {
-        /// The bound, in bytes.
-        bound: usize,
-    },
-    /// Status 200, but no answer.
-    #[error("{content_type} instead of an answer: {why}")]
-    Malformed {
-        /// The `Content-Type` it came with.
-        content_type: String,
-        /// What is wrong with it.
-        why: NotAnAnswer,
-    },
-    /// The fixtures hold no answer of this tier to this prompt.
-    #[error("no answer is recorded")]
-    NotRecorded,
-}
-
-/// What was waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// A connection.
-    Connect,
-    /// The first byte of the answer.
-    FirstByte,
-    /// The next piece of the answer.
-    NextPiece,
-    /// The end of the answer.
-    WholeAnswer,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Connect => "connection",
-            Self::FirstByte => "first byte",
-            Self::NextPiece => "further piece of the answer",
-            Self::WholeAnswer => "whole answer",
-        })
-    }
-}
-
-impl Failure {
-    /// What the upstream said for itself, short and without keys; empty where
-    /// it said nothing.
-    #[must_use]
-    pub fn upstream_said(&self) -> String {
-        match self {
-            Self::Refused { body, .. } => excerpt(body),
-            _ => String::new(),
-        }
-    }
-
-    /// The word in `x-cascade-attempts` and in reports.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Limited { .. } => "limited",
-            Self::TimedOut { .. } => "timeout",
-            Self::Refused { .. } => "refused",
-            Self::Unreachable(_) => "unreachable",
-            Self::Cut { .. } => "cut",
-            Self::TooLarge { .. } => "too_large",
-            Self::Malformed { .. } => "malformed",
-            Self::NotRecorded => "not_recorded",
         }
     }
 }

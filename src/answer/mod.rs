@@ -3,6 +3,8 @@
 //! Invariant: the payload is the upstream's own bytes; the rest is read from
 //! them once. Labels are not here, so a scorer cannot see them.
 
+mod gathered;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -10,9 +12,8 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::openai::Endpoint;
 pub use crate::openai::chunk::Usage;
-use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
-use crate::openai::envelope::excerpt;
-use crate::openai::responses::{Event, ResponseBody};
+
+pub use gathered::Gathered;
 
 /// Signals attached to an answer by someone else, by name: `p_true` for one.
 pub type Marks = BTreeMap<String, f64>;
@@ -143,145 +144,6 @@ impl Answer {
         let headers = self.headers.iter().filter_map(|(name, value)| Some((name.clone(), own_value(value).ok()?)));
         Self { payload, headers: headers.collect(), ..self.clone() }
     }
-}
-
-fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NotAnAnswer> {
-    // serde takes a list for a struct; nobody means that.
-    if bytes.trim_ascii_start().first() == Some(&b'[') {
-        return Err(NotAnAnswer::Shape("a list where an object must be".to_owned()));
-    }
-    serde_json::from_slice(bytes).map_err(|e| NotAnAnswer::Shape(e.to_string()))
-}
-
-/// Adds frames up to an answer; a whole body is the case of one piece.
-#[derive(Debug)]
-pub struct Gathered {
-    endpoint: Endpoint,
-    choices: Vec<Choice>,
-    usage: Option<Usage>,
-}
-
-impl Gathered {
-    /// The most choices one answer may have: the API's own bound.
-    const MAX_CHOICES: usize = 128;
-    /// The most tool calls of one choice: as many as a request may offer tools.
-    const MAX_CALLS: usize = 128;
-
-    /// Nothing yet.
-    #[must_use]
-    pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, choices: Vec::new(), usage: None }
-    }
-
-    /// Adds a whole body.
-    ///
-    /// # Errors
-    /// When it is not in the API's shape, or holds an error.
-    pub fn add_body(&mut self, body: &[u8]) -> Result<(), NotAnAnswer> {
-        match self.endpoint {
-            Endpoint::Chat | Endpoint::Completions => self.add_piece(&parse(body)?),
-            Endpoint::Responses => self.take_response(&parse(body)?),
-        }
-    }
-
-    /// Adds what one frame says.
-    ///
-    /// # Errors
-    /// When it is not in the API's shape, or holds an error.
-    pub fn add_frame(&mut self, frame: &[u8]) -> Result<(), NotAnAnswer> {
-        if self.endpoint != Endpoint::Responses {
-            return self.add_piece(&parse(frame)?);
-        }
-        let event: Event<'_> = parse(frame)?;
-        match event.response {
-            _ if event.kind == "error" => Err(NotAnAnswer::Error(excerpt(frame))),
-            Some(response) if event.is_last() => self.take_response(&parse(response.get().as_bytes())?),
-            _ => Ok(()),
-        }
-    }
-
-    fn add_piece(&mut self, piece: &Piece<'_>) -> Result<(), NotAnAnswer> {
-        if let Some(error) = piece.error.filter(|e| e.get() != "null") {
-            return Err(NotAnAnswer::Error(excerpt(error.get().as_bytes())));
-        }
-        self.usage = piece.usage.or(self.usage);
-        for choice in &piece.choices {
-            if choice.index >= Self::MAX_CHOICES {
-                return Err(NotAnAnswer::Shape(format!("choice number {}", choice.index)));
-            }
-            if choice.index >= self.choices.len() {
-                self.choices.resize_with(choice.index + 1, Choice::default);
-            }
-            add_choice(&mut self.choices[choice.index], choice)?;
-        }
-        Ok(())
-    }
-
-    fn take_response(&mut self, response: &ResponseBody<'_>) -> Result<(), NotAnAnswer> {
-        if let Some(error) = response.error.filter(|e| e.get() != "null") {
-            return Err(NotAnAnswer::Error(excerpt(error.get().as_bytes())));
-        }
-        let mut choice = Choice { finish_reason: response.finish_reason().map(str::to_owned), ..Choice::default() };
-        for item in &response.output {
-            for part in item.parts() {
-                choice.text.push_str(part.text.as_deref().unwrap_or(""));
-                choice.refusal.push_str(part.refusal.as_deref().unwrap_or(""));
-                choice.logprobs.extend(part.logprobs());
-            }
-            if let Some((name, arguments)) = item.call().filter(|_| choice.tool_calls.len() < Self::MAX_CALLS) {
-                choice.tool_calls.push(ToolCall { name, arguments });
-            }
-        }
-        self.usage = response.usage.or(self.usage);
-        self.choices = vec![choice];
-        Ok(())
-    }
-
-    /// True once every choice seen has said why it ended.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        !self.choices.is_empty() && self.choices.iter().all(|c| c.finish_reason.is_some())
-    }
-
-    fn finish(self, payload: Payload) -> Result<Answer, NotAnAnswer> {
-        if self.choices.is_empty() {
-            return Err(NotAnAnswer::NoChoices);
-        }
-        let Self { choices, usage, .. } = self;
-        Ok(Answer { payload, choices, usage, marks: Marks::new(), headers: HeaderMap::new() })
-    }
-}
-
-fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) -> Result<(), NotAnAnswer> {
-    if let Some(text) = &piece.text {
-        to.text.push_str(text);
-    }
-    for message in [&piece.message, &piece.delta].into_iter().flatten() {
-        if let Some(content) = message.content {
-            to.text.push_str(&content_text(content));
-        }
-        to.refusal.push_str(message.refusal.as_deref().unwrap_or(""));
-        let legacy = message.function_call.iter().map(|function| (0, Some(function)));
-        let calls = message.tool_calls.iter().flatten().enumerate();
-        for (at, function) in calls.map(|(at, c)| (c.index.unwrap_or(at), c.function.as_ref())).chain(legacy) {
-            if at >= Gathered::MAX_CALLS {
-                return Err(NotAnAnswer::Shape(format!("tool call number {at}")));
-            }
-            if at >= to.tool_calls.len() {
-                to.tool_calls.resize_with(at + 1, ToolCall::default);
-            }
-            let Some(function) = function else { continue };
-            to.tool_calls[at].name.push_str(function.name.as_deref().unwrap_or(""));
-            to.tool_calls[at].arguments.push_str(function.arguments.as_deref().unwrap_or(""));
-        }
-    }
-    if let Some(raw) = piece.logprobs {
-        to.logprobs.extend(token_logprobs(raw));
-    }
-    if let Some(reason) = &piece.finish_reason {
-        to.finish_reason = Some(reason.clone().into_owned());
-    }
-    Ok(())
 }
 
 #[cfg(test)]
