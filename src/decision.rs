@@ -4,11 +4,12 @@
 //! Invariant: no clock, no I/O, no state. The engine only carries out steps.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use crate::policy::{Accept, Ladder, Policy, StreamMode, Tier, Unscored};
+use crate::policy::{Accept, Budget, Ladder, Policy, StreamMode, Tier, Unscored, WhenAllFail};
 use crate::scoring::{Grade, Score};
 use crate::stopping::{Act, Stopping};
-use crate::trace::{Failure, Outcome, Trace, Verdict, Why};
+use crate::trace::{Attempt, Failure, Outcome, Trace, Verdict, Why};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +25,7 @@ pub enum Step<'p> {
     },
     /// Serve this attempt.
     Serve(usize),
-    /// Every tier of the ladder has failed.
+    /// Every tier of the ladder has failed, and no answer can stand in.
     GiveUp,
 }
 
@@ -40,9 +41,9 @@ pub enum Delivery {
 }
 
 /// The next step for a prompt: serve what was accepted, else ask the tier the
-/// verdict names, else the next larger one of the ladder, else give up. A tier
-/// named that the ladder has not stands for the next larger one that it has, or
-/// for its last. `streams` says whether the client wants frames.
+/// verdict names, else the next larger one of the ladder, as far as the budget goes;
+/// else serve the best answer so far, else give up. A tier named that the ladder has
+/// not stands for the next larger one that it has, or for its last. `streams` says whether the client wants frames.
 #[must_use]
 pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: &Trace) -> Step<'p> {
     let mut least = 0;
@@ -64,18 +65,66 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
             }
         }
     }
-    match ladder.tiers().iter().find(|tier| **tier >= least) {
-        Some(&tier) => {
-            let is_last = tier == ladder.last() || policy.stream == StreamMode::Direct && streams;
-            let delivery = match policy.stream {
-                _ if is_last => Delivery::Flow,
-                StreamMode::Prefix(tokens) if streams => Delivery::Prefix(tokens),
-                _ => Delivery::Hold,
-            };
-            Step::Ask { tier: &policy.tiers[tier], is_last, delivery }
-        }
-        None => Step::GiveUp,
+    let Some(&next) = ladder.tiers().iter().find(|tier| **tier >= least) else {
+        return best_so_far(policy, trace).map_or(Step::GiveUp, Step::Serve);
+    };
+    let (tier, may_climb) = match budget_left(&policy.budget, trace) {
+        Left::Enough => (next, next < ladder.last()),
+        Left::OneAttempt => (ladder.last(), false),
+        Left::NoMoney => match best_so_far(policy, trace) {
+            Some(attempt) => return Step::Serve(attempt),
+            // Without any answer the client's comes before the budget.
+            None => (next, false),
+        },
+    };
+    let is_last = !may_climb || policy.stream == StreamMode::Direct && streams;
+    let delivery = match policy.stream {
+        _ if is_last => Delivery::Flow,
+        StreamMode::Prefix(tokens) if streams => Delivery::Prefix(tokens),
+        _ => Delivery::Hold,
+    };
+    Step::Ask { tier: &policy.tiers[tier], is_last, delivery }
+}
+
+/// What a budget leaves.
+enum Left {
+    Enough,
+    OneAttempt,
+    NoMoney,
+}
+
+fn budget_left(budget: &Budget, trace: &Trace) -> Left {
+    let attempts = u32::try_from(trace.attempts.len()).unwrap_or(u32::MAX);
+    let took = || trace.attempts.iter().map(|attempt| attempt.elapsed).sum::<Duration>();
+    if budget.max_cost.is_some_and(|most| trace.cost().usd.is_some_and(|spent| spent >= most && attempts > 0)) {
+        Left::NoMoney
+    } else if budget.max_attempts.is_some_and(|most| attempts + 1 >= most.get())
+        || budget.max_added_latency.is_some_and(|most| attempts > 0 && took() >= most)
+    {
+        Left::OneAttempt
+    } else {
+        Left::Enough
     }
+}
+
+/// The attempt with the highest score among those that every gate let pass, of two
+/// the larger tier's; none where the policy wants an error.
+fn best_so_far(policy: &Policy, trace: &Trace) -> Option<usize> {
+    // What nobody recorded would have been answered.
+    let is_unknown = |attempt: &Attempt| matches!(attempt.outcome, Outcome::Failed(Failure::NotRecorded));
+    if policy.when_all_fail == WhenAllFail::Error || trace.attempts.iter().any(is_unknown) {
+        return None;
+    }
+    let score = |attempt: &Attempt| match &attempt.outcome {
+        Outcome::Answered { verdict, .. } => match verdict.why {
+            Why::Gate(_) => None,
+            Why::Score { score, .. } => Some(score.value()),
+            Why::LastTier | Why::Unscored => Some(-1.0),
+        },
+        Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+    };
+    let passed = trace.attempts.iter().enumerate().filter_map(|(at, attempt)| Some((at, score(attempt)?)));
+    passed.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
 }
 
 /// What becomes of a tier's answer; `after` has a bit for each tier that was

@@ -7,7 +7,7 @@ use prompt_cascade::answer::Answer;
 use prompt_cascade::decision::{Delivery, Step, judge, next_step};
 use prompt_cascade::openai::Endpoint;
 use prompt_cascade::policy::{Outside, Policy};
-use prompt_cascade::price::Cost;
+use prompt_cascade::price::{Cost, Usd};
 use prompt_cascade::prompt::Prompt;
 use prompt_cascade::scoring::{Grade, Score, Seen};
 use prompt_cascade::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Verdict, Why};
@@ -58,6 +58,16 @@ fn answered(is_accepted: bool) -> Outcome {
     }
 }
 
+fn rejected(why: Why) -> Outcome {
+    let Outcome::Answered { answer, seen, .. } = answered(false) else { unreachable!("it is answered") };
+    Outcome::Answered { answer, seen, verdict: Verdict::rejected(why) }
+}
+
+fn scored(value: f64) -> Outcome {
+    let score = |value| Score::new(value).expect("in range");
+    rejected(Why::Score { score: score(value), at_least: score(0.7) })
+}
+
 /// What the rule says, in words: `ask ada`, `serve 1`, `give up`.
 fn next(policy: &Policy, prompt: &Prompt, attempts: Vec<Attempt>) -> String {
     let trace = Trace { attempts, ..Trace::default() };
@@ -82,6 +92,8 @@ fn what_to_do_next() {
     let whole = prompt(r#"{"model":"ladder","messages":[]}"#);
     let fast = prompt(r#"{"model":"fast","messages":[]}"#);
     let failed = || Outcome::Failed(Failure::NotRecorded);
+    let down = || Outcome::Failed(Failure::Unreachable("down".to_owned()));
+    let gated = || rejected(Why::Gate("complete"));
     for (prompt, attempts, wanted) in [
         (&whole, vec![], "ask ada"),
         (&whole, vec![attempt(0, answered(true))], "serve 0"),
@@ -95,9 +107,48 @@ fn what_to_do_next() {
         (&fast, vec![], "ask ada"),
         (&fast, vec![attempt(0, answered(false))], "ask babbage last flowing"),
         (&fast, vec![attempt(0, answered(false)), attempt(1, failed())], "give up"),
+        // What failed, or would cost too much: the best answer that passed the gates.
+        (&fast, vec![attempt(0, answered(false)), attempt(1, down())], "serve 0"),
+        (&fast, vec![attempt(0, gated()), attempt(1, down())], "give up"),
+        (&whole, vec![attempt(0, scored(0.3)), attempt(1, scored(0.2)), attempt(3, down())], "serve 0"),
+        (&whole, vec![attempt(0, scored(0.3)), attempt(1, scored(0.3)), attempt(3, down())], "serve 1"),
     ] {
         assert_eq!(next(&policy, prompt, attempts.clone()), wanted, "after {attempts:?}");
     }
+}
+
+#[test]
+fn how_far_a_budget_goes() {
+    let whole = prompt(r#"{"model":"ladder","messages":[]}"#);
+    let no = |tier, seconds, dollars| Attempt {
+        elapsed: Duration::from_secs(seconds),
+        cost: Cost { usd: Usd::from_dollars(dollars), estimated: false },
+        ..attempt(tier, scored(0.3))
+    };
+    for (budget, attempts, wanted) in [
+        ("{ max_attempts: 1 }", vec![], "ask davinci last flowing"),
+        ("{ max_attempts: 2 }", vec![], "ask ada"),
+        ("{ max_attempts: 2 }", vec![no(0, 0, 0.0)], "ask davinci last flowing"),
+        ("{ max_attempts: 3 }", vec![no(0, 0, 0.0)], "ask babbage"),
+        ("{ max_attempts: 2 }", vec![no(0, 0, 0.0), attempt(3, answered(true))], "serve 1"),
+        ("{ max_added_latency: 4s }", vec![no(0, 3, 0.0)], "ask babbage"),
+        ("{ max_added_latency: 4s }", vec![no(0, 3, 0.0), no(1, 1, 0.0)], "ask davinci last flowing"),
+        ("{ max_cost_usd: 0.05 }", vec![no(0, 0, 0.04)], "ask babbage"),
+        ("{ max_cost_usd: 0.05 }", vec![no(0, 0, 0.04), no(1, 0, 0.01)], "serve 1"),
+        (
+            "{ max_cost_usd: 0.05 }",
+            vec![Attempt { outcome: rejected(Why::Gate("complete")), ..no(0, 0, 0.05) }],
+            "ask babbage last flowing",
+        ),
+    ] {
+        let source = format!("{LADDER}budget: {budget}\n");
+        let policy = Policy::parse("ladder.yaml", &source, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0;
+        assert_eq!(next(&policy, &whole, attempts.clone()), wanted, "{budget} after {attempts:?}");
+    }
+    let source = format!("{LADDER}when_all_fail: error\n");
+    let policy = Policy::parse("ladder.yaml", &source, Outside::none()).unwrap_or_else(|p| panic!("{p}")).0;
+    let down = Outcome::Failed(Failure::Unreachable("down".to_owned()));
+    assert_eq!(next(&policy, &whole, vec![attempt(0, scored(0.3)), attempt(3, down)]), "give up");
 }
 
 #[test]

@@ -340,10 +340,10 @@ async fn answers_of_odd_shapes_do_no_harm() {
             r#"{"model":"two","messages":[],"tools":[{"type":"function","function":{"name":"f"}}]}"#,
         ] {
             let back = s.post("/v1/chat/completions", body).await;
-            assert!(matches!(back.status().as_u16(), 200 | 502), "{odd} {body}: {}", back.status());
+            assert!(matches!(back.status().as_u16(), 200 | 502 | 503), "{odd} {body}: {}", back.status());
         }
         let back = s.post("/v1/completions", r#"{"model":"large","prompt":["a","b"]}"#).await;
-        assert!(matches!(back.status().as_u16(), 200 | 502), "{odd}: {}", back.status());
+        assert!(matches!(back.status().as_u16(), 200 | 502 | 503), "{odd}: {}", back.status());
     }
 }
 

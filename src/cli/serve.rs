@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::gateway::{Bounds, Gateway, Traces, metrics_router, router, serve};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
-use crate::upstream::{Live, Origin, Origins, Passage, Recorded, layered};
+use crate::upstream::{Balanced, Live, Origin, Passage, Recorded, layered};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -67,14 +67,16 @@ impl Serve {
     async fn serve(self, policy: Arc<Policy>) -> anyhow::Result<ExitCode> {
         let clock = SystemClock::start();
         let (origins, hint) = origins(&policy, clock)?;
-        let upstream = layered(origins, &policy, clock).asking()?;
+        let balanced = Balanced::new(origins, &policy, clock);
+        let breakers = balanced.breakers();
+        let upstream = layered(balanced, &policy, clock).asking()?;
         let passage = passage(&policy, clock)?;
         let traces = self
             .traces
             .as_deref()
             .map(|path| Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display())));
         let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, passage, hint.clone());
-        let gateway = Arc::new(gateway.tracing_to(traces.transpose()?));
+        let gateway = Arc::new(gateway.tracing_to(traces.transpose()?).showing(breakers));
         if let Some(address) = self.metrics {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
             let metrics = metrics_router(gateway.clone());
@@ -104,7 +106,7 @@ impl Serve {
 }
 
 /// What finally answers, and what to tell a client whose prompt is not recorded.
-fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Origins<SystemClock>, String)> {
+fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Vec<Origin<SystemClock>>, String)> {
     let mut origins = Vec::new();
     let mut hint = String::new();
     for upstream in &policy.upstreams {
@@ -125,7 +127,7 @@ fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Origins<Syste
             }
         });
     }
-    Ok((Origins(origins), hint))
+    Ok((origins, hint))
 }
 
 /// The way for what is not cascaded, where the policy gives one.

@@ -197,6 +197,11 @@ impl ApiError {
                 }
                 error
             }
+            Failure::Open { retry_after } => {
+                let mut error = upstream(StatusCode::SERVICE_UNAVAILABLE, "upstream_unavailable");
+                error.retry_after = Some(*retry_after);
+                error
+            }
             Failure::TimedOut { .. } => upstream(StatusCode::GATEWAY_TIMEOUT, "upstream_timeout"),
             Failure::Unreachable(_) => upstream(StatusCode::BAD_GATEWAY, "upstream_unreachable"),
             Failure::Cut { .. } | Failure::TooLarge { .. } | Failure::Malformed { .. } => {

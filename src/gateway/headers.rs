@@ -76,6 +76,9 @@ pub(super) fn describe(
         let tier = &policy.tiers[served.tier];
         set("x-cascade-tier", &tier.name);
         set("x-cascade-cache", &served.cache.word());
+        if trace.is_stand_in() {
+            set("x-cascade-stand-in", &true);
+        }
         if let Some(score) = trace.score() {
             let told = if policy.tiers[served.tier].is_calibrated() { "" } else { ";uncalibrated" };
             set("x-cascade-score", &format_args!("{score}{told}"));

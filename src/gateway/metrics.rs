@@ -1,4 +1,4 @@
-//! What a scraper reads about drift, in Prometheus' text format.
+//! What a scraper reads about breakers and drift, in Prometheus' text format.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use http::header;
 
 use super::Gateway;
 use crate::clock::Clock;
-use crate::upstream::Upstream;
+use crate::upstream::{NamedBreaker, Standing, Upstream};
 
 /// `/metrics` and `/healthz`, for a listener of their own.
 pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Router {
@@ -20,6 +20,24 @@ pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Rou
 }
 
 fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
+    breakers(gateway) + &drift(gateway)
+}
+
+fn breakers<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
+    const NAME: &str = "cascade_breaker_state";
+    let help = format!("# HELP {NAME} 0 closed, 1 half open, 2 open: left alone\n# TYPE {NAME} gauge\n");
+    gateway.breakers.iter().fold(help, |text, NamedBreaker { tier, upstream, breaker }| {
+        let value = match breaker.standing(gateway.clock.now()) {
+            Standing::Closed => 0,
+            Standing::HalfOpen => 1,
+            Standing::Open => 2,
+        };
+        // A name has no quotes in it.
+        text + &format!("{NAME}{{tier=\"{tier}\",upstream=\"{upstream}\"}} {value}\n")
+    })
+}
+
+fn drift<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
     let Some(status) = gateway.cascade.drift_status() else { return String::new() };
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
     let rows = [

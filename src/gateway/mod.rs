@@ -29,7 +29,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 use crate::cascade::Cascade;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::upstream::{Passage, Upstream};
+use crate::upstream::{NamedBreaker, Passage, Upstream};
 
 pub use api_error::ApiError;
 pub use listen::{Bounds, serve};
@@ -53,6 +53,7 @@ pub struct Gateway<U, C> {
     not_recorded_hint: String,
     /// Where a line for each request goes.
     traces: Option<Traces>,
+    breakers: Vec<NamedBreaker>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -70,7 +71,14 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             embeddings,
             not_recorded_hint,
             traces: None,
+            breakers: Vec::new(),
         }
+    }
+
+    /// Shows these breakers among the metrics.
+    #[must_use]
+    pub fn showing(self, breakers: Vec<NamedBreaker>) -> Self {
+        Self { breakers, ..self }
     }
 
     /// Writes a line for each request.

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::acceptance::AcceptFile;
+use super::budget::{BudgetFile, WhenAllFail};
 use regex::Regex;
 
 use super::calibration_file::CalibrationFile;
@@ -15,6 +16,7 @@ use super::limits::LimitsFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::{ByteSize, Share};
+use super::upstreams::{BreakerFile, RetriesFile, Shares};
 use super::yaml::Node;
 use super::{StreamMode, acceptance::one_key};
 use crate::price::Usd;
@@ -33,6 +35,10 @@ shape! {
         routes: Vec<At<RouteFile>> = Vec::new(),
         /// Where everything goes that is not cascaded; left out, it is refused.
         passthrough: Option<PassthroughFile>,
+        /// How far a prompt may climb; left out, to the end of its ladder.
+        budget: Option<At<BudgetFile>>,
+        /// What a client gets where the rest of the ladder fails.
+        when_all_fail: WhenAllFail = WhenAllFail::BestAnswer,
         /// How streamed answers are handed over.
         stream: StreamFile = StreamFile { mode: StreamMode::Hold, keep_alive: Duration::from_secs(10) },
         /// Origins whose pages may call this gateway; left out, none may.
@@ -90,6 +96,8 @@ shape! {
         api_key: Option<At<Secret>>,
         /// How long to wait for what.
         timeouts: TimeoutsFile = TimeoutsFile::default(),
+        /// When it is left alone.
+        breaker: BreakerFile = BreakerFile::default(),
     }
 }
 
@@ -121,12 +129,16 @@ shape! {
         name: At<Name>,
         /// The upstream's name for the model.
         model: String,
-        /// Which of `upstreams` to ask.
-        upstream: At<String>,
+        /// Which of `upstreams` to ask: a name, or several with their shares:
+        /// [{ name: a, weight: 3 }, { name: b, weight: 1, model: its-name-there }].
+        upstream: Shares,
         /// List price; left out, costs are unknown (never zero).
         price: Option<PriceFile>,
         /// Remember answers; left out, every prompt is asked anew.
         cache: Option<CacheFile>,
+        /// How often it is tried again where that is safe; left out, twice where no
+        /// larger tier can be asked instead.
+        retries: Option<RetriesFile>,
         /// How much may be asked; left out, nothing is limited.
         limits: Option<At<LimitsFile>>,
         /// What the model can take; left out, everything. Prompts that need

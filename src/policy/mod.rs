@@ -6,6 +6,7 @@
 //! without a check. What is wrong in a file is reported all at once.
 
 mod acceptance;
+mod budget;
 mod calibration_file;
 mod containers;
 mod file;
@@ -19,6 +20,7 @@ mod scorers;
 mod shape;
 mod text;
 mod units;
+mod upstreams;
 mod yaml;
 
 use std::num::NonZeroU32;
@@ -32,12 +34,14 @@ use crate::scoring::{Gate, Score, Scorer};
 use crate::stopping::Stopping;
 
 pub use acceptance::Unscored;
+pub use budget::{Budget, WhenAllFail};
 pub use file::{Capability, Expect, NamedTier};
 pub use ladder::{Ladder, UnknownModel};
 pub use limits::{LimitRule, RateRule, WhenFull};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
+pub use upstreams::{BreakerRule, RetryRule, UpstreamShare};
 
 use shape::Shape;
 
@@ -56,6 +60,10 @@ pub struct Policy {
     pub passthrough: Option<Passthrough>,
     /// Origins whose pages may call.
     pub cors: Vec<String>,
+    /// How far a prompt may climb.
+    pub budget: Budget,
+    /// What a client gets where the rest of the ladder fails.
+    pub when_all_fail: WhenAllFail,
     /// How streamed answers are handed over.
     pub stream: StreamMode,
     /// How long a conversation stays with the tier it needed; none: not at all.
@@ -86,6 +94,8 @@ pub struct UpstreamPlace {
     pub name: String,
     /// What is there.
     pub kind: UpstreamKind,
+    /// When it is left alone.
+    pub breaker: BreakerRule,
 }
 
 /// What an upstream is.
@@ -126,8 +136,10 @@ pub struct Tier {
     pub name: String,
     /// The upstream's name for the model.
     pub model: String,
-    /// Its upstream's place in [`Policy::upstreams`].
-    pub upstream: usize,
+    /// Where it is reached, at least one.
+    pub upstreams: Vec<UpstreamShare>,
+    /// How often it is tried.
+    pub retries: RetryRule,
     /// List price, if given.
     pub price: Option<Price>,
     /// Its cache, if any.

@@ -10,8 +10,9 @@ use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
-    Accept, CacheRule, Check, DriftRule, Passthrough, Policy, PolicyTest, Route, StreamMode, Tier, Timeouts, Unscored,
-    UpstreamKind, UpstreamPlace, calibration_file, ladder, limits, routing, scorers, yaml,
+    Accept, Budget, CacheRule, Check, DriftRule, Passthrough, Policy, PolicyTest, RetryRule, Route, StreamMode, Tier,
+    Timeouts, Unscored, UpstreamKind, UpstreamPlace, budget, calibration_file, ladder, limits, routing, scorers,
+    upstreams, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -38,6 +39,7 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
     let stopping = file.optimal_stopping.as_ref().filter(|given| calibration_file::fits(given, file, problems));
     if let Some(given) = &file.optimal_stopping {
         streams_that_are_judged(file.stream.mode, &given.at, problems);
+        file.budget.iter().for_each(|budget| budget::beside_a_calibration(budget, problems));
     }
     let effective = yaml::print(&file.node());
     let mut digest = blake3::Hasher::new();
@@ -54,6 +56,8 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
             None => None,
         },
         cors: file.cors.iter().filter_map(|origin| origin_of(origin, problems)).collect(),
+        budget: file.budget.as_ref().map_or(Budget::default(), |budget| (&budget.value).into()),
+        when_all_fail: file.when_all_fail,
         stream: file.stream.mode,
         keep_alive: file.stream.keep_alive,
         conversation_stay: file.conversations.as_ref().map(|c| c.stay),
@@ -94,7 +98,7 @@ fn upstream(name: &At<String>, file: &UpstreamFile, problems: &mut Vec<Problem>)
             return None;
         }
     };
-    Some(UpstreamPlace { name: name.value.clone(), kind })
+    Some(UpstreamPlace { name: name.value.clone(), kind, breaker: (&file.breaker).into() })
 }
 
 /// An origin as browsers write it: scheme, host, port, and nothing after.
@@ -127,7 +131,7 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
     let name = &tier.name.value.0;
     let is_last = index + 1 == file.tiers.value.len();
     let known = || file.upstreams.0.iter().map(|(name, _)| name.value.as_str());
-    let upstream = refer(&tier.upstream, "upstream", known(), problems);
+    let upstreams = upstreams::shares(&tier.upstream, || known().collect(), problems);
     if tier.price.is_none() {
         let what = format!("tier `{name}` has no price, so its costs will be unknown");
         problems.push(
@@ -154,7 +158,8 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
         index,
         name: name.clone(),
         model: tier.model.clone(),
-        upstream: upstream?,
+        upstreams: upstreams?,
+        retries: RetryRule::of(tier.retries.as_ref()),
         price: tier.price.as_ref().map(|p| Price {
             input: p.input,
             cached_input: p.cached_input.unwrap_or(p.input),
@@ -314,7 +319,7 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
 fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (name, _) in &file.upstreams.0 {
         let passes = file.passthrough.as_ref().is_some_and(|p| p.upstream.value == name.value);
-        if !passes && file.tiers.value.iter().all(|t| t.upstream.value != name.value) {
+        if !passes && file.tiers.value.iter().all(|t| t.upstream.0.iter().all(|share| share.name.value != name.value)) {
             problems.push(
                 Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value))
                     .help("remove it, or name it in a tier's `upstream:`")

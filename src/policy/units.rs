@@ -98,6 +98,25 @@ impl Shape for NonZeroU32 {
     }
 }
 
+/// A whole number of 0 to a thousand: tries, weights.
+impl Shape for u32 {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let text = reader.scalar(node, "a whole number from 0 to 1000")?;
+        text.parse().ok().filter(|n| *n <= 1000).or_else(|| {
+            reader.refuse(&node.span, format!("`{text}` is not a whole number from 0 to 1000"), "write digits only")
+        })
+    }
+    fn stand_in() -> Option<Self> {
+        Some(0)
+    }
+    fn schema() -> Value {
+        json!({"type": "integer", "minimum": 0, "maximum": 1000})
+    }
+    fn node(&self) -> Node {
+        Node::plain(self)
+    }
+}
+
 /// A whole number of 0 or more.
 impl Shape for usize {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {

@@ -38,6 +38,9 @@ pub struct Report {
     pub prompts: u64,
     /// Prompts to which no tier of the ladder gave an answer.
     pub unanswered: u64,
+    /// Prompts served an answer that had been rejected, since what was asked after it
+    /// failed, or would have cost more than the budget.
+    pub stand_ins: u64,
     /// Prompts for which a tier was asked whose answer is not recorded: what
     /// would have become of them is not known.
     pub not_recorded: u64,

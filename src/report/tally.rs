@@ -19,6 +19,7 @@ use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
 pub struct Tally {
     prompts: u64,
     unanswered: u64,
+    stand_ins: u64,
     not_recorded: u64,
     escalated: u64,
     priced: u64,
@@ -86,6 +87,7 @@ impl Tally {
         Self {
             prompts: 0,
             unanswered: 0,
+            stand_ins: 0,
             not_recorded: 0,
             escalated: 0,
             priced: 0,
@@ -109,6 +111,7 @@ impl Tally {
         let is_unknown = lacks_an_answer(trace);
         self.not_recorded += u64::from(is_unknown);
         self.unanswered += u64::from(trace.served.is_none() && !is_unknown);
+        self.stand_ins += u64::from(trace.is_stand_in());
         self.escalated += u64::from(trace.attempts.len() > 1);
         for attempt in &trace.attempts {
             self.tiers[attempt.tier].add(attempt);
@@ -166,6 +169,7 @@ impl Tally {
             digest: policy.digest.clone(),
             prompts: self.prompts,
             unanswered: self.unanswered,
+            stand_ins: self.stand_ins,
             not_recorded: self.not_recorded,
             escalated: self.escalated,
             labels_held: self.labels_held,

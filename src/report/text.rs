@@ -83,6 +83,11 @@ pub fn report_text(report: &Report) -> String {
         }
         None => out.push_str("latency   unknown: no exchange says how long answers took\n"),
     }
+    if report.stand_ins > 0 {
+        let what = counted(report.stand_ins, "prompt");
+        let _ =
+            writeln!(out, "stand-ins   {what}: served the best answer so far, since the rest failed or cost too much");
+    }
     if report.unanswered > 0 {
         let _ = writeln!(out, "unanswered  {}: every tier of the ladder failed", counted(report.unanswered, "prompt"));
     }

@@ -19,6 +19,12 @@ pub enum Failure {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Every upstream of the tier keeps failing and is left alone.
+    #[error("it keeps failing and is left alone; try again in {:.1} s", retry_after.as_secs_f64())]
+    Open {
+        /// When one prompt will try it.
+        retry_after: Duration,
+    },
     /// The upstream took too long.
     #[error("no {phase} within {:.1} s", bound.as_secs_f64())]
     TimedOut {
@@ -129,6 +135,7 @@ impl Failure {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Limited { .. } => "limited",
+            Self::Open { .. } => "open",
             Self::TimedOut { .. } => "timeout",
             Self::Refused { .. } => "refused",
             Self::Unreachable(_) => "unreachable",

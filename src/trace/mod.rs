@@ -153,6 +153,16 @@ impl Trace {
         self.attempts.get(self.served?)
     }
 
+    /// Whether what was served had been rejected, and stands in for what failed.
+    #[must_use]
+    pub fn is_stand_in(&self) -> bool {
+        let verdict = self.served().and_then(|attempt| match &attempt.outcome {
+            Outcome::Answered { verdict, .. } => Some(verdict),
+            Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+        });
+        verdict.is_some_and(|verdict| !verdict.is_accepted)
+    }
+
     /// What all attempts cost together.
     #[must_use]
     pub fn cost(&self) -> Cost {

@@ -3,6 +3,8 @@
 //! Invariant: a layer knows only what it wraps. Cache outside, limit inside:
 //! a hit costs no permit, and equal prompts in flight cost one call.
 
+mod balanced;
+mod breaker;
 mod cached;
 mod client;
 mod judged;
@@ -27,6 +29,8 @@ use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
 use crate::trace::{CacheUse, Failure};
 
+pub use balanced::{Balanced, NamedBreaker, Origin};
+pub use breaker::{Breaker, Standing};
 pub use cached::Cached;
 pub use client::CannotStart;
 pub use judged::Judged;
@@ -114,26 +118,4 @@ pub fn layered<U: Upstream, C: Clock>(
 ) -> Judged<Cached<Limited<U, C>, C>, C> {
     let cached = Cached::new(Limited::new(origin, policy, &clock), policy, clock.clone());
     Judged::new(cached, policy.clone(), clock)
-}
-
-/// What finally answers, one per upstream of the policy.
-#[derive(Debug)]
-pub enum Origin<C> {
-    /// An OpenAI-compatible API.
-    Live(Live<C>),
-    /// Recorded exchanges.
-    Recorded(Recorded<C>),
-}
-
-/// All upstreams of a policy, by their place in it.
-#[derive(Debug)]
-pub struct Origins<C>(pub Vec<Origin<C>>);
-
-impl<C: Clock> Upstream for Origins<C> {
-    async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        match &self.0[tier.upstream] {
-            Origin::Live(live) => live.ask(tier, prompt, delivery).await,
-            Origin::Recorded(recorded) => recorded.ask(tier, prompt, delivery).await,
-        }
-    }
 }

@@ -58,11 +58,23 @@ impl Served {
         Self::start_with(policy, &[])
     }
 
+    /// Serves a policy with metrics; says where they are.
+    pub fn start_with_metrics(policy: &Path) -> (Self, String) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let served = Self::start_as(Some(policy), &[], &["--metrics", &free.to_string()]);
+        (served, format!("http://{free}/metrics"))
+    }
+
     /// Serves a policy with these variables in its environment.
     pub fn start_with(policy: Option<&Path>, variables: &[(&str, &str)]) -> Self {
+        Self::start_as(policy, variables, &[])
+    }
+
+    /// Serves a policy with these variables and arguments.
+    pub fn start_as(policy: Option<&Path>, variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut command = cascade();
         command.args(["serve", "--listen", "127.0.0.1:0"]).env("TEST_KEY", "sk-test-0123456789abcdef");
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().copied()).args(arguments);
         if let Some(policy) = policy {
             command.arg("--policy").arg(policy);
         }

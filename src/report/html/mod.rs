@@ -146,6 +146,7 @@ mod tests {
             digest: "80da5caec66d".to_owned(),
             prompts: 100,
             unanswered: 0,
+            stand_ins: 0,
             not_recorded: 2,
             escalated: 29,
             labels_held: 0,

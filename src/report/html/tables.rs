@@ -225,6 +225,7 @@ pub(super) fn sums(report: &Report) -> String {
         (format!("quality of {top} alone"), quality(|quality| quality.baseline)),
         ("escalated".to_owned(), counted(report.escalated, "escalated")),
         ("unanswered".to_owned(), counted(report.unanswered, "unanswered")),
+        ("stand-ins".to_owned(), counted(report.stand_ins, "stand-ins")),
         ("latency, half within".to_owned(), latency("p50_ms")),
         ("latency, 95% within".to_owned(), latency("p95_ms")),
         ("latency, 99% within".to_owned(), latency("p99_ms")),
