@@ -21,13 +21,13 @@ use crate::prompt::Prompt;
 use crate::scoring::{Evidence, Grade, Seen, grade, grade_prefix};
 use crate::tokens;
 use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
-use crate::upstream::{Delivery, Flow, Reply, Said, Upstream};
+use crate::upstream::{Delivery, Flow, Heir, Reply, Said, Upstream};
 
 /// A policy in force over what can answer.
 #[derive(Debug)]
 pub struct Cascade<U, C> {
     policy: ArcSwap<Policy>,
-    drift: Option<Drift>,
+    drift: Option<Arc<Drift>>,
     upstream: U,
     conversations: Conversations<C>,
     clock: C,
@@ -66,7 +66,7 @@ impl<U, C> Cascade<U, C> {
     /// Whether this prompt is to be compared with the largest tier's answer.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
-        self.drift.as_ref().is_some_and(Drift::picks)
+        self.drift.as_ref().is_some_and(|drift| drift.picks())
     }
 
     /// Where the watch over the calibration stands; none where nothing is watched.
@@ -76,11 +76,27 @@ impl<U, C> Cascade<U, C> {
     }
 }
 
+impl<U: Heir, C: Clock> Heir for Cascade<U, C> {
+    fn inherit(&mut self, before: &Self) {
+        self.upstream.inherit(&before.upstream);
+        let (mine, theirs) = (self.policy(), before.policy());
+        let names = |policy: &Policy| policy.tiers.iter().map(|tier| tier.name.clone()).collect::<Vec<_>>();
+        if names(&mine) == names(&theirs) {
+            self.conversations.inherit(&before.conversations);
+        }
+        // A fall back to a safer point outlives a reload of the same calibration.
+        if let Some(same) = mine.standing_where(&theirs) {
+            self.policy.store(Arc::new(same));
+            self.drift.clone_from(&before.drift);
+        }
+    }
+}
+
 impl<U: Upstream, C: Clock> Cascade<U, C> {
     /// Runs `policy` over `upstream`, in the time of `clock`.
     pub fn new(policy: Arc<Policy>, upstream: U, clock: C) -> Self {
         let conversations = Conversations::new(&policy, clock.clone());
-        Self { drift: Drift::of(&policy), policy: ArcSwap::new(policy), upstream, conversations, clock }
+        Self { drift: Drift::of(&policy).map(Arc::new), policy: ArcSwap::new(policy), upstream, conversations, clock }
     }
 
     /// Compares what was served under `policy` with what the largest tier says, and

@@ -41,6 +41,11 @@ impl<C: Clock> Conversations<C> {
         Self { clock, stay: policy.conversation_stay, served }
     }
 
+    /// Takes over what `before` remembers; tiers must be the same.
+    pub fn inherit(&mut self, before: &Self) {
+        self.served = before.served.clone();
+    }
+
     /// The part of the ladder that this turn of a conversation may be sent to.
     pub async fn narrowed(&self, ladder: &Ladder, prompt: &Prompt) -> Ladder {
         // Most prompts open a conversation, or the policy keeps none.

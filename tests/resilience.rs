@@ -63,7 +63,7 @@ fn setup(tier: &str, failures: [&[Failure]; 2]) -> Setup {
         asked: Arc::clone(&asked),
     };
     let origins = vec![flaky("a", failures[0]), flaky("b", failures[1])];
-    let balanced = Balanced::new(origins, &policy, clock.clone());
+    let balanced = Balanced::new(origins, &policy, clock.clone(), &[]);
     Setup { policy, clock, balanced, asked }
 }
 

@@ -40,7 +40,7 @@ impl Check {
                     continue;
                 }
             };
-            let failed: Vec<String> = policy.tests.iter().filter_map(|test| fails(&policy, test)).collect();
+            let failed = failures(&policy);
             for failure in &failed {
                 eprintln!("cascade: {}: {failure}", path.display());
                 code = ExitCode::FAILURE;
@@ -61,6 +61,11 @@ impl Check {
         }
         Ok(code)
     }
+}
+
+/// What went wrong with a policy's own tests.
+pub(super) fn failures(policy: &Policy) -> Vec<String> {
+    policy.tests.iter().filter_map(|test| fails(policy, test)).collect()
 }
 
 /// What went wrong with one test of a policy.

@@ -10,6 +10,7 @@ mod load;
 mod replay;
 mod schema;
 mod serve;
+mod serving;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -11,13 +11,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tokio::net::TcpListener;
 
-use super::load;
-use crate::cascade::Cascade;
+use super::load::{self, Loaded};
+use super::serving::Serving;
 use crate::clock::SystemClock;
-use crate::gateway::{Bounds, Gateway, Traces, metrics_router, router, serve};
-use crate::policy::{Policy, UpstreamKind};
-use crate::recording;
-use crate::upstream::{Balanced, Live, Origin, Passage, Recorded, layered};
+use crate::gateway::{Bounds, Traces, serve};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -47,7 +44,7 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let policy = Arc::new(load::policy(self.policy.as_deref(), true)?);
+        let loaded = load::load(self.policy.as_deref(), true)?;
         let reachable = [Some(self.listen), self.metrics].into_iter().flatten().find(|a| !a.ip().is_loopback());
         if let Some(address) = reachable.filter(|_| !self.public) {
             bail!(
@@ -61,34 +58,28 @@ impl Serve {
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             .init();
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(policy))
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded))
     }
 
-    async fn serve(self, policy: Arc<Policy>) -> anyhow::Result<ExitCode> {
+    async fn serve(self, loaded: Loaded) -> anyhow::Result<ExitCode> {
         let clock = SystemClock::start();
-        let (origins, hint) = origins(&policy, clock)?;
-        let balanced = Balanced::new(origins, &policy, clock);
-        let breakers = balanced.breakers();
-        let upstream = layered(balanced, &policy, clock).asking()?;
-        let passage = passage(&policy, clock)?;
-        let traces = self
-            .traces
-            .as_deref()
-            .map(|path| Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display())));
-        let gateway = Gateway::new(Cascade::new(policy.clone(), upstream, clock), clock, passage, hint.clone());
-        let gateway = Arc::new(gateway.tracing_to(traces.transpose()?).showing(breakers));
+        let traces = self.traces.as_deref().map(|path| {
+            let traces = Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display()));
+            traces.map(Arc::new)
+        });
+        let policy = loaded.policy.clone();
+        let serving = Serving::begin(self.policy.clone(), loaded, clock, traces.transpose()?)?;
         if let Some(address) = self.metrics {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-            let metrics = metrics_router(gateway.clone());
             let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::ZERO };
-            tokio::spawn(serve(listener, metrics, clock, bounds, std::future::pending()));
+            tokio::spawn(serve(listener, serving.metrics.clone(), clock, bounds, std::future::pending()));
         }
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let listener =
             TcpListener::bind(self.listen).await.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
         let names: Vec<&str> = policy.model_names().collect();
-        let hint = if hint.is_empty() { hint } else { format!("cascade: {hint}\n") };
+        let hint = if serving.hint.is_empty() { String::new() } else { format!("cascade: {}\n", serving.hint) };
         // Whoever reads these lines may have gone once it has the address.
         let _ = super::print(&format!(
             "cascade: listening on http://{address}/v1, policy {}, models {}\n{hint}",
@@ -96,53 +87,15 @@ impl Serve {
             names.join(", ")
         ));
         let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::from_secs(self.drain) };
-        let drained = serve(listener, router(&gateway), clock, bounds, shutdown).await;
+        let routes = serving.routes.clone();
+        tokio::spawn(serving.keep_up());
+        let drained = serve(listener, routes, clock, bounds, shutdown).await;
         eprintln!(
             "cascade: {}",
             if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" }
         );
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// What finally answers, and what to tell a client whose prompt is not recorded.
-fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Vec<Origin<SystemClock>>, String)> {
-    let mut origins = Vec::new();
-    let mut hint = String::new();
-    for upstream in &policy.upstreams {
-        origins.push(match &upstream.kind {
-            UpstreamKind::Live { base_url, api_key, timeouts } => {
-                Origin::Live(Live::new(base_url, api_key.as_ref(), *timeouts, clock)?)
-            }
-            UpstreamKind::Fixtures(place) => {
-                let recorded = Recorded::new(clock);
-                let exchanges = recording::load(place)
-                    .with_context(|| format!("the fixtures of the upstream `{}`", upstream.name))?;
-                let example = exchanges
-                    .iter()
-                    .find_map(|e| e.prompt.texts().last().map(|t| t.lines().next().unwrap_or("").to_owned()));
-                exchanges.into_iter().for_each(|exchange| recorded.hold(&Arc::new(exchange)));
-                hint = hint_of(place, recorded.prompts(), &example.unwrap_or_default());
-                Origin::Recorded(recorded)
-            }
-        });
-    }
-    Ok((origins, hint))
-}
-
-/// The way for what is not cascaded, where the policy gives one.
-fn passage(policy: &Policy, clock: SystemClock) -> anyhow::Result<Option<Passage<SystemClock>>> {
-    let place = policy.passthrough.map(|p| &policy.upstreams[p.upstream].kind);
-    let Some(UpstreamKind::Live { base_url, api_key, timeouts }) = place else { return Ok(None) };
-    Ok(Some(Passage::new(base_url, api_key.as_ref(), *timeouts, clock)?))
-}
-
-fn hint_of(place: &str, prompts: usize, example: &str) -> String {
-    let place = if place == "embedded" { "its own fixtures (the folder fixtures/ of the source)" } else { place };
-    format!(
-        "This gateway asks no model; it answers the {prompts} prompts recorded in {place}, such as {example:?}. \
-         To ask real models: cascade serve --policy policies/classic.yaml, with OPENAI_API_KEY set."
-    )
 }
 
 /// Done at the first SIGINT or SIGTERM.

@@ -41,6 +41,13 @@ impl Remembered {
             .eviction_policy(EvictionPolicy::lru());
         Self { rule, store: store.build() }
     }
+
+    /// Takes over what `before` remembers.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        if self.rule.capacity == before.rule.capacity {
+            self.store = before.store.clone();
+        }
+    }
 }
 
 /// Answers from memory, else through the passage.

@@ -1,9 +1,14 @@
 //! Listens and serves, with bounds that a slow or silent client cannot pass.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -22,11 +27,39 @@ pub struct Bounds {
     pub drain: Duration,
 }
 
+/// The routes in force; others can be put in their place while requests are in flight,
+/// which go on with those they began with.
+#[derive(Clone, Debug)]
+pub struct Current(Arc<ArcSwap<Router>>);
+
+impl Current {
+    /// These routes.
+    #[must_use]
+    pub fn new(router: Router) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(router)))
+    }
+
+    /// Puts others in their place.
+    pub fn replace(&self, router: Router) {
+        self.0.store(Arc::new(router));
+    }
+}
+
+impl Service<Request<Incoming>> for Current {
+    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
+    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
+    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        TowerToHyperService::new(Router::clone(&self.0.load())).call(request)
+    }
+}
+
 /// Serves until `shutdown` is done, then lets what is in flight finish within
 /// the drain bound. Returns whether all of it did.
 pub async fn serve<C: Clock>(
     listener: TcpListener,
-    router: Router,
+    current: Current,
     clock: C,
     bounds: Bounds,
     shutdown: impl Future<Output = ()>,
@@ -46,9 +79,8 @@ pub async fn serve<C: Clock>(
             continue;
         };
         let _ = socket.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
         let connection =
-            graceful.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), service).into_owned());
+            graceful.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), current.clone()).into_owned());
         // A client that hangs up in the middle is no error worth a line.
         tokio::spawn(async move { _ = connection.await });
     }

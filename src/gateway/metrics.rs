@@ -1,6 +1,7 @@
 //! What a scraper reads about breakers and drift, in Prometheus' text format.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::response::IntoResponse;
@@ -11,6 +12,15 @@ use super::Gateway;
 use crate::clock::Clock;
 use crate::upstream::{NamedBreaker, Standing, Upstream};
 
+/// How often the policy was read again while serving.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// It came into force.
+    pub done: AtomicU64,
+    /// It had a fault, and the one before stayed.
+    pub failed: AtomicU64,
+}
+
 /// `/metrics` and `/healthz`, for a listener of their own.
 pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Router {
     let metrics = get(move || async move {
@@ -20,7 +30,16 @@ pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Rou
 }
 
 fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
-    breakers(gateway) + &drift(gateway)
+    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway)
+}
+
+fn reloads(reloads: &Reloads) -> String {
+    const NAME: &str = "cascade_reloads_total";
+    let rows = [("success", &reloads.done), ("failure", &reloads.failed)];
+    let help = format!("# HELP {NAME} Times the policy was read again\n# TYPE {NAME} counter\n");
+    rows.iter().fold(help, |text, (result, count)| {
+        text + &format!("{NAME}{{result=\"{result}\"}} {}\n", count.load(Ordering::Relaxed))
+    })
 }
 
 fn breakers<U, C: Clock>(gateway: &Gateway<U, C>) -> String {

@@ -29,11 +29,11 @@ use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 use crate::cascade::Cascade;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::upstream::{NamedBreaker, Passage, Upstream};
+use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
 pub use api_error::ApiError;
-pub use listen::{Bounds, serve};
-pub use metrics::metrics_router;
+pub use listen::{Bounds, Current, serve};
+pub use metrics::{Reloads, metrics_router};
 pub use traces::Traces;
 
 /// The most bytes of a request's body that are read.
@@ -52,7 +52,8 @@ pub struct Gateway<U, C> {
     /// What to tell a client whose prompt is not among recorded ones.
     not_recorded_hint: String,
     /// Where a line for each request goes.
-    traces: Option<Traces>,
+    traces: Option<Arc<Traces>>,
+    reloads: Arc<Reloads>,
     breakers: Vec<NamedBreaker>,
 }
 
@@ -71,6 +72,7 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             embeddings,
             not_recorded_hint,
             traces: None,
+            reloads: Arc::default(),
             breakers: Vec::new(),
         }
     }
@@ -81,10 +83,25 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
         Self { breakers, ..self }
     }
 
+    /// Shows among the metrics how often the policy was read again.
+    #[must_use]
+    pub fn counting(self, reloads: Arc<Reloads>) -> Self {
+        Self { reloads, ..self }
+    }
+
     /// Writes a line for each request.
     #[must_use]
-    pub fn tracing_to(self, traces: Option<Traces>) -> Self {
+    pub fn tracing_to(self, traces: Option<Arc<Traces>>) -> Self {
         Self { traces, ..self }
+    }
+}
+
+impl<U: Heir, C: Clock> Heir for Gateway<U, C> {
+    fn inherit(&mut self, before: &Self) {
+        self.cascade.inherit(&before.cascade);
+        if let (Some(mine), Some(theirs)) = (&mut self.embeddings, &before.embeddings) {
+            mine.inherit(theirs);
+        }
     }
 }
 

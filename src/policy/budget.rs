@@ -1,4 +1,5 @@
 //! The `budget:` of a prompt: how far it may climb.
+#![expect(clippy::struct_field_names, reason = "fields are the keys of the file")]
 
 use std::num::NonZeroU32;
 use std::time::Duration;

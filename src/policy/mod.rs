@@ -323,6 +323,16 @@ impl Policy {
         Some(Self { stopping: Some(Arc::new(safer)), ..self.clone() })
     }
 
+    /// The same at the point at which `other` stands, where both have the same
+    /// calibration and watch it alike.
+    #[must_use]
+    pub fn standing_where(&self, other: &Self) -> Option<Self> {
+        let (mine, theirs) = (self.stopping.as_ref()?, other.stopping.as_ref()?);
+        let same = Stopping { in_force: theirs.in_force, ..(**mine).clone() };
+        let is_same = same == **theirs && self.drift == other.drift && theirs.in_force <= mine.in_force;
+        is_same.then(|| Self { stopping: Some(Arc::new(same)), ..self.clone() })
+    }
+
     /// The largest tier.
     #[must_use]
     pub fn top(&self) -> &Tier {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::breaker::{Breaker, Standing};
 use super::{Delivery, Live, Recorded, Reply, Upstream};
 use crate::clock::Clock;
-use crate::policy::{Policy, RetryRule, Tier};
+use crate::policy::{Policy, RetryRule, Tier, UpstreamPlace};
 use crate::prompt::Prompt;
 use crate::trace::{Failure, Phase};
 
@@ -70,9 +70,10 @@ pub struct NamedBreaker {
 }
 
 impl<O: Upstream, C: Clock> Balanced<O, C> {
-    /// `origins` are the policy's upstreams, in its order.
-    pub fn new(origins: Vec<O>, policy: &Policy, clock: C) -> Self {
-        let tiers = policy.tiers.iter().map(|tier| Choices::of(tier, policy)).collect();
+    /// `origins` are the policy's upstreams, in its order. Breakers `before` that are
+    /// for the same and have the same rule go on as they stand.
+    pub fn new(origins: Vec<O>, policy: &Policy, clock: C, before: &[NamedBreaker]) -> Self {
+        let tiers = policy.tiers.iter().map(|tier| Choices::of(tier, policy, before)).collect();
         Self { origins, tiers, clock }
     }
 
@@ -108,17 +109,26 @@ impl<O: Upstream, C: Clock> Balanced<O, C> {
     }
 }
 
+impl NamedBreaker {
+    fn of(tier: &Tier, place: &UpstreamPlace, before: &[Self]) -> Self {
+        let is_same = |other: &&Self| {
+            other.tier == tier.name && other.upstream == place.name && other.breaker.rule() == place.breaker
+        };
+        before.iter().find(is_same).cloned().unwrap_or_else(|| Self {
+            tier: tier.name.clone(),
+            upstream: place.name.clone(),
+            breaker: Arc::new(Breaker::new(place.breaker)),
+        })
+    }
+}
+
 impl Choices {
-    fn of(tier: &Tier, policy: &Policy) -> Self {
+    fn of(tier: &Tier, policy: &Policy, before: &[NamedBreaker]) -> Self {
         let each = tier.upstreams.iter().map(|share| Choice {
             tier: Tier { model: share.model.clone().unwrap_or_else(|| tier.model.clone()), ..tier.clone() },
             origin: share.upstream,
             weight: share.weight,
-            breaker: {
-                let place = &policy.upstreams[share.upstream];
-                let breaker = Arc::new(Breaker::new(place.breaker));
-                NamedBreaker { tier: tier.name.clone(), upstream: place.name.clone(), breaker }
-            },
+            breaker: NamedBreaker::of(tier, &policy.upstreams[share.upstream], before),
         });
         let each: Vec<Choice> = each.collect();
         Self { weights: each.iter().map(|choice| choice.weight).sum(), each, retries: tier.retries }

@@ -42,6 +42,12 @@ impl Breaker {
         Self { rule, state: Mutex::new(State::Closed(0)) }
     }
 
+    /// The rule that it keeps.
+    #[must_use]
+    pub fn rule(&self) -> BreakerRule {
+        self.rule
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +60,7 @@ impl Breaker {
         let mut state = self.state();
         match *state {
             State::Closed(_) => Ok(()),
-            State::Open { until, .. } if now < until => Err(until - now),
+            State::Open { until, .. } if now < until => Err(until.saturating_sub(now)),
             State::Open { .. } => {
                 // Others wait as long again, should nothing come of this one.
                 *state = State::Open { until: now + self.rule.open_for, is_tried: true };
@@ -68,7 +74,8 @@ impl Breaker {
         let mut state = self.state();
         let opened = State::Open { until: now + self.rule.open_for, is_tried: false };
         let (next, told) = match (*state, has_failed) {
-            (State::Closed(0), false) => return None,
+            // The last: one that was asked before it opened.
+            (State::Closed(0), false) | (State::Open { is_tried: false, .. }, true) => return None,
             (State::Closed(_), false) => (State::Closed(0), None),
             (State::Closed(failures), true) if failures + 1 >= self.rule.failures.get() => {
                 (opened, Some(Standing::Open))
@@ -76,8 +83,6 @@ impl Breaker {
             (State::Closed(failures), true) => (State::Closed(failures + 1), None),
             (State::Open { .. }, false) => (State::Closed(0), Some(Standing::Closed)),
             (State::Open { is_tried: true, .. }, true) => (opened, Some(Standing::Open)),
-            // One that was asked before it opened.
-            (State::Open { is_tried: false, .. }, true) => return None,
         };
         *state = next;
         told

@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::{Delivery, Flow, Reply, Said, Upstream};
+use super::{Delivery, Flow, Heir, Reply, Said, Upstream};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -27,8 +27,16 @@ use crate::trace::{CacheUse, Failure};
 pub struct Cached<U, C> {
     inner: U,
     clock: C,
-    tiers: Vec<Option<(CacheRule, Store)>>,
+    tiers: Vec<Option<Memory>>,
     evicts_at_once: bool,
+}
+
+/// What one tier has said.
+#[derive(Clone, Debug)]
+struct Memory {
+    tier: String,
+    rule: CacheRule,
+    store: Store,
 }
 
 type Key = [u8; 32];
@@ -45,7 +53,8 @@ struct Entry {
 impl<U, C: Clock> Cached<U, C> {
     /// Wraps `inner` with the caches of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: C) -> Self {
-        let tiers = policy.tiers.iter().map(|tier| tier.cache.map(|rule| (rule, store(rule)))).collect();
+        let memory = |tier: &Tier| tier.cache.map(|rule| Memory { tier: tier.name.clone(), rule, store: store(rule) });
+        let tiers = policy.tiers.iter().map(memory).collect();
         Self { inner, clock, tiers, evicts_at_once: false }
     }
 
@@ -55,6 +64,19 @@ impl<U, C: Clock> Cached<U, C> {
     pub fn evicting_at_once(mut self) -> Self {
         self.evicts_at_once = true;
         self
+    }
+}
+
+impl<U: Heir, C> Heir for Cached<U, C> {
+    fn inherit(&mut self, before: &Self) {
+        for mine in self.tiers.iter_mut().flatten() {
+            let fits = |other: &&Memory| other.tier == mine.tier && other.rule.capacity == mine.rule.capacity;
+            if let Some(other) = before.tiers.iter().flatten().find(fits) {
+                // The model is part of each key, and an entry's age is looked at when it is read.
+                mine.store = other.store.clone();
+            }
+        }
+        self.inner.inherit(&before.inner);
     }
 }
 
@@ -69,7 +91,7 @@ fn store(rule: CacheRule) -> Store {
 
 impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        let Some((rule, store)) = &self.tiers[tier.index] else {
+        let Some(Memory { rule, store, .. }) = &self.tiers[tier.index] else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
         if prompt.is_kept_upstream || prompt.temperature > 0.0 && !rule.sampled {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::client::client;
-use super::{CannotStart, Delivery, Reply, Said, Upstream};
+use super::{CannotStart, Delivery, Heir, Reply, Said, Upstream};
 use crate::answer::{Answer, Choice, Payload};
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -74,6 +74,12 @@ impl<U, C> Judged<U, C> {
     pub fn map<V>(self, change: impl FnOnce(U) -> V) -> Judged<V, C> {
         let Self { inner, policy, clock, client, asks } = self;
         Judged { inner: change(inner), policy, clock, client, asks }
+    }
+}
+
+impl<U: Heir, C> Heir for Judged<U, C> {
+    fn inherit(&mut self, before: &Self) {
+        self.inner.inherit(&before.inner);
     }
 }
 

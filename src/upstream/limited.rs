@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Delivery, Flow, Reply, Said, Upstream};
+use super::{Delivery, Flow, Heir, Reply, Said, Upstream};
 use crate::answer::Gathered;
 use crate::clock::Clock;
 use crate::openai::{Endpoint, pace};
@@ -33,12 +33,14 @@ const ANSWER_TOKENS: u64 = 512;
 pub struct Limited<U, C: Clock> {
     inner: U,
     clock: C,
-    tiers: Vec<Limits<C>>,
+    tiers: Vec<Arc<Limits<C>>>,
 }
 
 /// The limits of one tier.
 #[derive(Debug)]
 struct Limits<C: Clock> {
+    /// The tier's name and model, and what its limits are.
+    of: (String, String, Option<LimitRule>),
     when_full: WhenFull,
     requests: Option<Rate<C>>,
     tokens: Option<Arc<Rate<C>>>,
@@ -59,15 +61,27 @@ struct Place<C: Clock> {
 impl<U, C: Clock> Limited<U, C> {
     /// Wraps `inner` with the limits of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: &C) -> Self {
-        let tiers = policy.tiers.iter().map(|tier| Limits::new(tier.limit, clock)).collect();
+        let tiers = policy.tiers.iter().map(|tier| Arc::new(Limits::new(tier, clock))).collect();
         Self { inner, clock: clock.clone(), tiers }
     }
 }
 
+impl<U, C: Clock> Heir for Limited<U, C> {
+    fn inherit(&mut self, before: &Self) {
+        for mine in &mut self.tiers {
+            if let Some(other) = before.tiers.iter().find(|other| other.of == mine.of) {
+                *mine = other.clone();
+            }
+        }
+    }
+}
+
 impl<C: Clock> Limits<C> {
-    fn new(rule: Option<LimitRule>, clock: &C) -> Self {
+    fn new(tier: &Tier, clock: &C) -> Self {
+        let rule = tier.limit;
         let rate = |rule| Rate::new(rule, clock);
         Self {
+            of: (tier.name.clone(), tier.model.clone(), rule),
             when_full: rule.map_or(WhenFull::Escalate, |rule| rule.when_full),
             requests: rule.and_then(|rule| rule.requests).map(rate),
             tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule))),

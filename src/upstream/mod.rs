@@ -51,6 +51,13 @@ pub trait Upstream: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
 }
 
+/// A layer that takes over what the one before it has in memory, where a policy is
+/// read again: what belongs to tiers that are the same.
+pub trait Heir {
+    /// Takes over from `before`, which goes on being used by what is in flight.
+    fn inherit(&mut self, before: &Self);
+}
+
 /// What an upstream gave.
 #[derive(Debug)]
 pub struct Reply {

@@ -93,6 +93,12 @@ impl Served {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill").success());
+    }
+
     /// Asks it to stop and returns what it wrote to standard error.
     pub fn stop(mut self) -> String {
         let pid = self.child.id().to_string();

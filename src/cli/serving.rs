@@ -1,0 +1,163 @@
+//! A gateway made from a policy, and made anew where the policy's files change.
+//!
+//! Invariant: a policy with a fault never takes the place of one without; what is in
+//! flight ends under the policy it began with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::load::{self, Loaded};
+use crate::cascade::Cascade;
+use crate::clock::{Clock, SystemClock};
+use crate::gateway::{Current, Gateway, Reloads, Traces, metrics_router, router};
+use crate::policy::{Policy, UpstreamKind};
+use crate::recording;
+use crate::upstream::{
+    Balanced, Cached, Heir, Judged, Limited, Live, NamedBreaker, Origin, Passage, Recorded, layered,
+};
+
+/// How often files are looked at. Their content is compared: symbolic links that are
+/// swapped, as Kubernetes does, send no event.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The whole stack of layers.
+type Layers<C> = Judged<Cached<Limited<Balanced<Origin<C>, C>, C>, C>, C>;
+
+/// A policy being served.
+pub(super) struct Serving {
+    path: Option<PathBuf>,
+    loaded: Loaded,
+    clock: SystemClock,
+    traces: Option<Arc<Traces>>,
+    gateway: Arc<Gateway<Layers<SystemClock>, SystemClock>>,
+    breakers: Vec<NamedBreaker>,
+    reloads: Arc<Reloads>,
+    /// What a client of recorded answers is told.
+    pub hint: String,
+    /// The routes of clients.
+    pub routes: Current,
+    /// The routes of scrapers.
+    pub metrics: Current,
+}
+
+impl Serving {
+    /// Begins.
+    ///
+    /// # Errors
+    /// Where an upstream cannot be made from the policy.
+    pub fn begin(
+        path: Option<PathBuf>,
+        loaded: Loaded,
+        clock: SystemClock,
+        traces: Option<Arc<Traces>>,
+    ) -> anyhow::Result<Self> {
+        let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
+        let reloads = Arc::<Reloads>::default();
+        let gateway = Arc::new(gateway.tracing_to(traces.clone()).counting(reloads.clone()));
+        let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
+        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, hint, routes, metrics })
+    }
+
+    /// Reads the policy again at each SIGHUP, and where its files have changed.
+    pub async fn keep_up(mut self) {
+        let Some(path) = self.path.clone() else { return };
+        let Ok(mut asked) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
+        let mut tried = self.loaded.content.clone();
+        loop {
+            let is_asked = self.clock.within(EVERY, asked.recv()).await.is_some();
+            let content = load::content(&path, &self.loaded.content);
+            if !is_asked && content == tried {
+                continue;
+            }
+            tried = content;
+            match self.reload() {
+                Ok(()) => {
+                    self.reloads.done.fetch_add(1, Ordering::Relaxed);
+                    tried.clone_from(&self.loaded.content);
+                    tracing::warn!(policy = self.loaded.policy.digest, "the policy was read again and is in force");
+                }
+                Err(error) => {
+                    self.reloads.failed.fetch_add(1, Ordering::Relaxed);
+                    let policy = &self.loaded.policy.digest;
+                    tracing::error!(
+                        policy,
+                        "the policy was read again, and is not in force; the one before stays: {error:#}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) -> anyhow::Result<()> {
+        let loaded = load::load(self.path.as_deref(), true)?;
+        let failed = super::check::failures(&loaded.policy);
+        if !failed.is_empty() {
+            bail!("{}", failed.join("; "));
+        }
+        let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
+        let mut gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());
+        gateway.inherit(&self.gateway);
+        (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
+        self.routes.replace(router(&self.gateway));
+        self.metrics.replace(metrics_router(self.gateway.clone()));
+        self.loaded = loaded;
+        Ok(())
+    }
+}
+
+/// A gateway, what to tell a client whose prompt is not recorded, and the breakers.
+type Made = (Gateway<Layers<SystemClock>, SystemClock>, String, Vec<NamedBreaker>);
+
+fn gateway(policy: &Arc<Policy>, clock: SystemClock, before: &[NamedBreaker]) -> anyhow::Result<Made> {
+    let (origins, hint) = origins(policy, clock)?;
+    let balanced = Balanced::new(origins, policy, clock, before);
+    let breakers = balanced.breakers();
+    let passage = passage(policy, clock)?;
+    let upstream = layered(balanced, policy, clock).asking()?;
+    let cascade = Cascade::new(policy.clone(), upstream, clock);
+    Ok((Gateway::new(cascade, clock, passage, hint.clone()).showing(breakers.clone()), hint, breakers))
+}
+
+/// What finally answers, and what to tell a client whose prompt is not recorded.
+fn origins(policy: &Policy, clock: SystemClock) -> anyhow::Result<(Vec<Origin<SystemClock>>, String)> {
+    let mut origins = Vec::new();
+    let mut hint = String::new();
+    for upstream in &policy.upstreams {
+        origins.push(match &upstream.kind {
+            UpstreamKind::Live { base_url, api_key, timeouts } => {
+                Origin::Live(Live::new(base_url, api_key.as_ref(), *timeouts, clock)?)
+            }
+            UpstreamKind::Fixtures(place) => {
+                let recorded = Recorded::new(clock);
+                let exchanges = recording::load(place)
+                    .with_context(|| format!("the fixtures of the upstream `{}`", upstream.name))?;
+                let example = exchanges
+                    .iter()
+                    .find_map(|e| e.prompt.texts().last().map(|t| t.lines().next().unwrap_or("").to_owned()));
+                exchanges.into_iter().for_each(|exchange| recorded.hold(&Arc::new(exchange)));
+                hint = hint_of(place, recorded.prompts(), &example.unwrap_or_default());
+                Origin::Recorded(recorded)
+            }
+        });
+    }
+    Ok((origins, hint))
+}
+
+/// The way for what is not cascaded, where the policy gives one.
+fn passage(policy: &Policy, clock: SystemClock) -> anyhow::Result<Option<Passage<SystemClock>>> {
+    let place = policy.passthrough.map(|p| &policy.upstreams[p.upstream].kind);
+    let Some(UpstreamKind::Live { base_url, api_key, timeouts }) = place else { return Ok(None) };
+    Ok(Some(Passage::new(base_url, api_key.as_ref(), *timeouts, clock)?))
+}
+
+fn hint_of(place: &str, prompts: usize, example: &str) -> String {
+    let place = if place == "embedded" { "its own fixtures (the folder fixtures/ of the source)" } else { place };
+    format!(
+        "This gateway asks no model; it answers the {prompts} prompts recorded in {place}, such as {example:?}. \
+         To ask real models: cascade serve --policy policies/classic.yaml, with OPENAI_API_KEY set."
+    )
+}
