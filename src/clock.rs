@@ -15,6 +15,9 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Duration;
 
+    /// The calendar month in UTC, such as `Nov 2026`.
+    fn month(&self) -> String;
+
     /// Waits for `time` to pass.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static;
 
@@ -53,6 +56,12 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    fn month(&self) -> String {
+        // `Sun, 06 Nov 1994 08:49:37 GMT`
+        httpdate::fmt_http_date(std::time::SystemTime::now())[8..16].to_owned()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
@@ -129,6 +138,10 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Duration {
         self.state().now
+    }
+
+    fn month(&self) -> String {
+        "simulated".to_owned()
     }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static {

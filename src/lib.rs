@@ -16,6 +16,8 @@ pub mod scoring;
 
 pub mod stopping;
 
+pub mod keys;
+
 pub mod policy;
 
 pub mod trace;

@@ -1,11 +1,15 @@
 //! How many tokens a prompt and its answer took: as the upstream counted
 //! them, else estimated, and the estimate says that it is one.
 
+use std::num::NonZeroU32;
+
 use crate::answer::{Answer, Usage};
 use crate::prompt::Prompt;
 
 /// Bytes of UTF-8 text per token, a common average for English.
 const BYTES_PER_TOKEN: usize = 4;
+/// Tokens of an answer of unknown bound, until they are counted.
+const ANSWER: u64 = 512;
 
 /// Token counts of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,16 @@ pub fn of_usage(usage: Usage) -> Option<Tokens> {
 #[must_use]
 pub fn estimate_prompt(prompt: &Prompt) -> u64 {
     of_bytes(prompt.text_bytes())
+}
+
+/// The most tokens that a prompt is taken to cost until they are counted: its own by
+/// estimate, and as many as it allows each of its answers.
+#[must_use]
+pub fn at_most(prompt: &Prompt) -> NonZeroU32 {
+    let asked = prompt.asked();
+    let answers = asked.max_tokens.unwrap_or(ANSWER).saturating_mul(asked.n.max(1));
+    let sum = estimate_prompt(prompt).saturating_add(answers);
+    NonZeroU32::new(u32::try_from(sum).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 fn of_bytes(bytes: usize) -> u64 {

@@ -3,9 +3,11 @@
 //! Invariant: exit code 0 is fine, 1 failed, 2 is a wrong command line. An
 //! error is printed once, on standard error; results go to standard output.
 
+mod books;
 mod calibrate;
 mod check;
 mod explain;
+mod keys;
 mod load;
 mod replay;
 mod schema;
@@ -36,6 +38,8 @@ enum Command {
     Explain(explain::Explain),
     /// Check policies and run their tests
     Check(check::Check),
+    /// Make, list and revoke the keys of clients
+    Keys(keys::Keys),
     /// Print the JSON Schema of policy files
     Schema(schema::Schema),
 }
@@ -55,6 +59,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Calibrate(calibrate) => calibrate.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Keys(keys) => keys.run(),
         Command::Schema(schema) => schema.run(),
     };
     match done {

@@ -45,10 +45,15 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = load::load(self.policy.as_deref(), true)?;
-        let reachable = [Some(self.listen), self.metrics].into_iter().flatten().find(|a| !a.ip().is_loopback());
-        if let Some(address) = reachable.filter(|_| !self.public) {
+        let is_open = |address: &&SocketAddr| !address.ip().is_loopback() && !self.public;
+        if let Some(address) = Some(&self.listen).filter(is_open).filter(|_| loaded.policy.keys.is_none()) {
             bail!(
-                "{address} can be reached by other machines, and nothing here asks for a key; give --public if that is meant"
+                "{address} can be reached by other machines, and nothing here asks for a key: name a file of `cascade keys` as `keys:` in the policy, or give --public if that is meant"
+            );
+        }
+        if let Some(address) = self.metrics.as_ref().filter(is_open) {
+            bail!(
+                "{address} can be reached by other machines, and metrics ask nobody for a key; give --public if that is meant"
             );
         }
         let level = if self.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
@@ -87,9 +92,10 @@ impl Serve {
             names.join(", ")
         ));
         let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::from_secs(self.drain) };
-        let routes = serving.routes.clone();
+        let (routes, books) = (serving.routes.clone(), serving.books.clone());
         tokio::spawn(serving.keep_up());
         let drained = serve(listener, routes, clock, bounds, shutdown).await;
+        books.save();
         eprintln!(
             "cascade: {}",
             if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" }

@@ -3,13 +3,14 @@
 //! Invariant: a policy with a fault never takes the place of one without; what is in
 //! flight ends under the policy it began with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
+use super::books::Books;
 use super::load::{self, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
@@ -36,6 +37,8 @@ pub(super) struct Serving {
     gateway: Arc<Gateway<Layers<SystemClock>, SystemClock>>,
     breakers: Vec<NamedBreaker>,
     reloads: Arc<Reloads>,
+    /// What was spent with keys.
+    pub books: Books,
     /// What a client of recorded answers is told.
     pub hint: String,
     /// The routes of clients.
@@ -56,10 +59,12 @@ impl Serving {
         traces: Option<Arc<Traces>>,
     ) -> anyhow::Result<Self> {
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
-        let reloads = Arc::<Reloads>::default();
-        let gateway = Arc::new(gateway.tracing_to(traces.clone()).counting(reloads.clone()));
+        let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
+        let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
+        let gateway = gateway.tracing_to(traces.clone()).counting(reloads.clone()).guarded_by(keyring);
+        let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
-        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, hint, routes, metrics })
+        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, books, hint, routes, metrics })
     }
 
     /// Reads the policy again at each SIGHUP, and where its files have changed.
@@ -69,6 +74,7 @@ impl Serving {
         let mut tried = self.loaded.content.clone();
         loop {
             let is_asked = self.clock.within(EVERY, asked.recv()).await.is_some();
+            self.books.save();
             let content = load::content(&path, &self.loaded.content);
             if !is_asked && content == tried {
                 continue;
@@ -99,7 +105,9 @@ impl Serving {
             bail!("{}", failed.join("; "));
         }
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
-        let mut gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());
+        let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
+        let gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());
+        let mut gateway = gateway.guarded_by(keyring);
         gateway.inherit(&self.gateway);
         (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
         self.routes.replace(router(&self.gateway));
@@ -107,6 +115,11 @@ impl Serving {
         self.loaded = loaded;
         Ok(())
     }
+}
+
+/// The folder of the policy, from which it names files.
+fn folder(path: Option<&Path>) -> &Path {
+    path.and_then(Path::parent).unwrap_or(Path::new(""))
 }
 
 /// A gateway, what to tell a client whose prompt is not recorded, and the breakers.

@@ -68,6 +68,48 @@ impl ApiError {
         Self::ours(StatusCode::METHOD_NOT_ALLOWED, INVALID, Some("method_not_supported"), message)
     }
 
+    /// The request brings no key.
+    #[must_use]
+    pub fn no_key() -> Self {
+        let message = "You did not provide an API key. Send it as: Authorization: Bearer YOUR_KEY.".to_owned();
+        Self::ours(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message)
+    }
+
+    /// The request's key is not known, or revoked.
+    #[must_use]
+    pub fn wrong_key() -> Self {
+        let message = "Incorrect API key provided. The keys here are those that `cascade keys` made.".to_owned();
+        Self::ours(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message)
+    }
+
+    /// The key does not open this.
+    #[must_use]
+    pub fn key_may_not(what: &str) -> Self {
+        Self::ours(StatusCode::FORBIDDEN, INVALID, Some("key_not_allowed"), format!("This key may not {what}."))
+    }
+
+    /// The key's dollars of this month are spent.
+    #[must_use]
+    pub fn out_of_money(dollars: f64) -> Self {
+        let message = format!("This key has spent its ${dollars} of this month.");
+        Self::ours(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", Some("insufficient_quota"), message)
+    }
+
+    /// The key's own limit is reached.
+    #[must_use]
+    pub fn key_is_limited(of: &'static str, retry_after: Duration) -> Self {
+        let message = format!("This key's limit of {of} per minute is reached.");
+        let mut error = Self::ours(StatusCode::TOO_MANY_REQUESTS, of, Some("rate_limit_exceeded"), message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// A header names a tier that is not there, or leaves none to ask.
+    #[must_use]
+    pub fn no_such_tiers(what: String) -> Self {
+        Self::ours(StatusCode::BAD_REQUEST, INVALID, Some("invalid_tier"), what)
+    }
+
     /// The body is larger than is read.
     #[must_use]
     pub fn too_large(bound: usize) -> Self {

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::bill::Bill;
 use super::served::{note, whole_of};
 use super::{ApiError, Gateway, headers};
 use crate::cascade::Run;
@@ -28,6 +29,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     all: &Prompt,
     list: &[&RawValue],
     id: &str,
+    mut bill: Option<Bill<C>>,
 ) -> Response {
     let start = gateway.clock.now();
     let policy = &*gateway.cascade.policy();
@@ -37,6 +39,9 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     }
     let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let elapsed = gateway.clock.now().saturating_sub(start);
+    if let Some(bill) = &mut bill {
+        bill.add(answered.iter().map(|(trace, _)| (all, trace)));
+    }
     let mut merged: Option<Value> = None;
     for (trace, body) in &answered {
         note(policy, trace, id, elapsed);

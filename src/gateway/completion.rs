@@ -11,6 +11,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use http_body_util::LengthLimitError;
 
+use super::bill::Bill;
+use super::keyring::Holder;
 use super::served::{hand_over, note};
 use super::{ApiError, Gateway, MAX_BODY, batch, headers, passthrough, stream};
 use crate::cascade::Run;
@@ -19,6 +21,7 @@ use crate::explanation::Explanation;
 use crate::openai::Endpoint;
 use crate::policy::Ladder;
 use crate::prompt::{Prompt, TooMany};
+use crate::tokens;
 use crate::upstream::Upstream;
 
 /// A client that gives up does so by itself, and says so in its own words; this
@@ -35,9 +38,13 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
 ) -> Response {
     let id = gateway.request_ids.next();
     let (head, body) = request.into_parts();
-    let mut response = match read(&gateway, endpoint, &head.headers, body).await {
+    let holder = head.extensions.get::<Arc<Holder<C>>>().cloned();
+    let mut response = match read(&gateway, endpoint, &head.headers, body, holder.as_deref()).await {
         Ok(prompt) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models()) {
-            (Ok(ladder), _) => run_kept_alive(gateway.clone(), ladder, prompt, id.clone()).await,
+            (Ok(ladder), _) => match begin(&gateway, &head.headers, ladder, &prompt, holder) {
+                Ok((ladder, bill)) => run_kept_alive(gateway.clone(), ladder, prompt, id.clone(), bill).await,
+                Err(error) => error.into_response(),
+            },
             (Err(_), Some(passage)) => {
                 passthrough::pass(passage, Request::from_parts(head, Body::from(prompt.body().clone()))).await
             }
@@ -51,6 +58,20 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     response
 }
 
+/// The tiers that may be asked, by what the request's headers say, and the bill.
+fn begin<U, C: Clock>(
+    gateway: &Gateway<U, C>,
+    headers: &HeaderMap,
+    ladder: Ladder,
+    prompt: &Prompt,
+    holder: Option<Arc<Holder<C>>>,
+) -> Result<(Ladder, Option<Bill<C>>), ApiError> {
+    let ladder = headers::bounded(&gateway.cascade.policy(), ladder, headers, holder.as_deref())?;
+    let (Some(keyring), Some(holder)) = (&gateway.keyring, holder) else { return Ok((ladder, None)) };
+    let taken = holder.take_tokens(tokens::at_most(prompt))?;
+    Ok((ladder, Some(Bill::new(keyring.clone(), holder, taken))))
+}
+
 /// Runs a prompt; a streaming client that would wait for long gets the head of
 /// its response and comments meanwhile. What the cascade says in headers is not
 /// known by then, except the request's id.
@@ -59,12 +80,14 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
     ladder: Ladder,
     prompt: Prompt,
     id: String,
+    bill: Option<Bill<C>>,
 ) -> Response {
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy().keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
     let mut running = Box::pin(async move {
-        let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id).await };
-        let answered = gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id)).await;
+        let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id, bill).await };
+        let answered =
+            gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id, bill)).await;
         answered.unwrap_or_else(|| {
             tracing::warn!(id, seconds = patience.as_secs_f64(), "the client's own time for an answer is up");
             ApiError::out_of_patience().into_response()
@@ -93,6 +116,7 @@ async fn read<U, C: Clock>(
     endpoint: Endpoint,
     headers: &HeaderMap,
     body: Body,
+    holder: Option<&Holder<C>>,
 ) -> Result<Prompt, ApiError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         return Err(ApiError::unsupported_encoding());
@@ -102,6 +126,12 @@ async fn read<U, C: Clock>(
     prompt.patience = headers::patience(headers);
     let session = headers.get("x-cascade-session").and_then(|value| value.to_str().ok());
     prompt.session = session.map(str::to_owned);
+    prompt.tenant = holder.map(|holder| holder.id().to_owned());
+    prompt.freshness = headers::freshness(headers, holder)?;
+    if holder.is_some_and(|holder| !holder.may_name(&prompt.model)) {
+        let model: String = prompt.model.chars().take(100).collect();
+        return Err(ApiError::key_may_not(&format!("name the model `{model}`")));
+    }
     Ok(prompt)
 }
 
@@ -120,15 +150,21 @@ async fn run<U: Upstream, C: Clock>(
     ladder: &Ladder,
     prompt: &Prompt,
     id: &str,
+    bill: Option<Bill<C>>,
 ) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy();
     match prompt.list() {
         Ok(None) => {}
-        Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id).await,
+        Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id, bill).await,
         Err(TooMany) => return ApiError::too_many_prompts().into_response(),
     }
-    let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
+    let Run { trace, mut flow } = gateway.cascade.run(ladder, prompt).await;
+    if let Some(mut bill) = bill {
+        bill.add([(prompt, &trace)].into_iter());
+        let price = trace.served().and_then(|served| policy.tiers[served.tier].price);
+        flow = flow.map(|flow| bill.follow(flow, prompt, price));
+    }
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
     if let Some(traces) = &gateway.traces {
         traces.note(Explanation::of(policy, prompt, &trace, id, false));

@@ -1,6 +1,7 @@
 //! `POST /v1/embeddings`: passed through, and remembered where the policy says
 //! so. The same text has the same embedding, at any hour.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,6 +14,7 @@ use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
 use super::completion::read_body;
+use super::keyring::Holder;
 use super::{ApiError, Gateway, MAX_BODY, passthrough};
 use crate::clock::Clock;
 use crate::openai::canonical::feed_member;
@@ -52,6 +54,9 @@ impl Remembered {
 
 /// Answers from memory, else through the passage.
 pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Request) -> Response {
+    if let Some(Err(error)) = request.extensions().get::<Arc<Holder<C>>>().map(|holder| holder.may_pass()) {
+        return error.into_response();
+    }
     let (Some(passage), Some(remembered)) = (&gateway.passage, &gateway.embeddings) else {
         return passthrough::answer(gateway, request).await;
     };

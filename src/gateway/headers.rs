@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::policy::Policy;
+use super::ApiError;
+use super::keyring::Holder;
+use crate::clock::Clock;
+use crate::keys::Override;
+use crate::policy::{Ladder, Policy};
 use crate::price::Cost;
-use crate::prompt::Prompt;
+use crate::prompt::{Freshness, Prompt};
 use crate::tokens;
 use crate::trace::{Attempt, Outcome, Trace};
 
@@ -50,6 +54,55 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
 pub(super) fn patience(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get("x-stainless-read-timeout")?.to_str().ok()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero())
+}
+
+/// How new the client wants its answer: `x-cascade-bypass: cache`, or `Cache-Control`.
+pub(super) fn freshness<C: Clock>(headers: &HeaderMap, holder: Option<&Holder<C>>) -> Result<Freshness, ApiError> {
+    let says = |name: &str, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|part| part.trim().eq_ignore_ascii_case(word))
+    };
+    let freshness = if says("x-cascade-bypass", "cache") || says("cache-control", "no-store") {
+        Freshness::NotKept
+    } else if says("cache-control", "no-cache") {
+        Freshness::New
+    } else {
+        return Ok(Freshness::Any);
+    };
+    // Browsers and libraries send the latter by themselves: without leave it says nothing.
+    match holder.is_none_or(|holder| holder.may(Override::Bypass)) {
+        true => Ok(freshness),
+        false if headers.contains_key("x-cascade-bypass") => Err(ApiError::key_may_not("bypass the cache")),
+        false => Ok(Freshness::Any),
+    }
+}
+
+/// The ladder within `x-cascade-min-tier` and `x-cascade-max-tier`.
+pub(super) fn bounded<C: Clock>(
+    policy: &Policy,
+    ladder: Ladder,
+    headers: &HeaderMap,
+    holder: Option<&Holder<C>>,
+) -> Result<Ladder, ApiError> {
+    let tier = |name: &str| {
+        let Some(value) = headers.get(name) else { return Ok(None) };
+        if holder.is_some_and(|holder| !holder.may(Override::Tiers)) {
+            return Err(ApiError::key_may_not("choose tiers"));
+        }
+        let found = policy.tiers.iter().position(|tier| value == tier.name.as_str());
+        let names: Vec<&str> = policy.tiers.iter().map(|tier| tier.name.as_str()).collect();
+        found.map(Some).ok_or_else(|| ApiError::no_such_tiers(format!("{name} is none of {}.", names.join(", "))))
+    };
+    let (least, most) = (tier("x-cascade-min-tier")?, tier("x-cascade-max-tier")?);
+    if least.is_none() && most.is_none() {
+        return Ok(ladder);
+    }
+    let within = ladder.within(least.unwrap_or(0), most.unwrap_or(usize::MAX));
+    within.ok_or_else(|| {
+        ApiError::no_such_tiers(
+            "No tier that this request may be sent to is within the tiers that its headers name.".to_owned(),
+        )
+    })
 }
 
 /// What the cascade says about an answer.

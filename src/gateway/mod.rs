@@ -5,9 +5,11 @@
 
 mod api_error;
 mod batch;
+mod bill;
 mod completion;
 mod embeddings;
 mod headers;
+mod keyring;
 mod listen;
 mod metrics;
 mod models;
@@ -20,9 +22,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::response::IntoResponse;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 
@@ -32,6 +35,7 @@ use crate::openai::Endpoint;
 use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
 pub use api_error::ApiError;
+pub use keyring::{AllSpent, Keyring};
 pub use listen::{Bounds, Current, serve};
 pub use metrics::{Reloads, metrics_router};
 pub use traces::Traces;
@@ -41,7 +45,7 @@ pub const MAX_BODY: usize = 32 << 20;
 
 /// What every request needs.
 #[derive(Debug)]
-pub struct Gateway<U, C> {
+pub struct Gateway<U, C: Clock> {
     cascade: Cascade<U, C>,
     clock: C,
     request_ids: headers::RequestIds,
@@ -55,6 +59,8 @@ pub struct Gateway<U, C> {
     traces: Option<Arc<Traces>>,
     reloads: Arc<Reloads>,
     breakers: Vec<NamedBreaker>,
+    /// Whose requests are answered; none: everybody's.
+    keyring: Option<Arc<Keyring<C>>>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -74,7 +80,14 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             traces: None,
             reloads: Arc::default(),
             breakers: Vec::new(),
+            keyring: None,
         }
+    }
+
+    /// Answers those only who bring a key of these.
+    #[must_use]
+    pub fn guarded_by(self, keyring: Option<Arc<Keyring<C>>>) -> Self {
+        Self { keyring, ..self }
     }
 
     /// Shows these breakers among the metrics.
@@ -126,7 +139,7 @@ pub fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
         let gateway = gateway.clone();
         get(move |path, request| async move { models::one(&gateway, path, request).await })
     };
-    let mut router = Router::new().route("/healthz", get(|| async { "ok\n" }));
+    let mut router = Router::new();
     for prefix in ["/v1", ""] {
         for endpoint in Endpoint::ALL {
             router = router.route(&format!("{prefix}{}", endpoint.path()), completion(endpoint));
@@ -157,12 +170,32 @@ pub fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
             ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
         })
     };
+    let router = match &gateway.keyring {
+        Some(keyring) => {
+            let keyring = keyring.clone();
+            router.layer(from_fn(move |request: Request, next: Next| admit(keyring.clone(), request, next)))
+        }
+        None => router,
+    };
+    let router = router.route("/healthz", get(|| async { "ok\n" }));
     // A fault of ours is one client's error and no reset connection.
     let router = router.layer(CatchPanicLayer::custom(|_| ApiError::internal().into_response()));
     match cors {
         Some(cors) => router.layer(cors),
         None => router,
     }
+}
+
+/// Lets a request on with its holder, or says why not.
+async fn admit<C: Clock>(keyring: Arc<Keyring<C>>, mut request: Request, next: Next) -> Response {
+    // Browsers ask without a key whether they may call.
+    if request.method() != Method::OPTIONS {
+        match keyring.admit(request.headers()) {
+            Ok(holder) => _ = request.extensions_mut().insert(holder),
+            Err(error) => return error.into_response(),
+        }
+    }
+    next.run(request).await
 }
 
 /// What pages of these origins may do; none where no origin is invited.

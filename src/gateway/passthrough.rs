@@ -1,6 +1,8 @@
 //! Everything that is not cascaded, sent through untouched: files, images,
 //! audio, batches, assistants, paths nobody knows yet, WebSockets.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -9,6 +11,7 @@ use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
+use super::keyring::Holder;
 use super::{ApiError, Gateway};
 use crate::clock::Clock;
 use crate::upstream::{Passage, end_to_end};
@@ -16,6 +19,14 @@ use crate::upstream::{Passage, end_to_end};
 /// Answers a request that no route of ours takes.
 pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Request) -> Response {
     let id = gateway.request_ids.next();
+    let holder = request.extensions().get::<Arc<Holder<C>>>().cloned();
+    if let Some(holder) = holder.as_ref().filter(|_| gateway.passage.is_some()) {
+        if let Err(error) = holder.may_pass() {
+            return error.into_response();
+        }
+        // Nobody here knows what it costs.
+        gateway.keyring.iter().for_each(|keyring| keyring.charge(holder, None));
+    }
     let mut response = match (&gateway.passage, request.method()) {
         // Browsers ask before they call; nobody is invited across origins.
         (_, &Method::OPTIONS) => StatusCode::NO_CONTENT.into_response(),

@@ -12,6 +12,7 @@ use regex::Regex;
 
 use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
+use super::key_file::KeysAt;
 use super::limits::LimitsFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
@@ -41,6 +42,9 @@ shape! {
         when_all_fail: WhenAllFail = WhenAllFail::BestAnswer,
         /// How streamed answers are handed over.
         stream: StreamFile = StreamFile { mode: StreamMode::Hold, keep_alive: Duration::from_secs(10) },
+        /// The file of clients' keys, which `cascade keys` keeps; left out, nobody is
+        /// asked for one.
+        keys: Option<KeysAt>,
         /// Origins whose pages may call this gateway; left out, none may.
         cors: Vec<At<String>> = Vec::new(),
         /// Conversations that stay with the tier they needed; left out, each
@@ -185,6 +189,8 @@ shape! {
         /// Whether answers drawn at a temperature above 0 are remembered too.
         /// The API's default temperature is 1.
         sampled: bool = false,
+        /// Whether what the holder of one key was told may be told another's.
+        shared: bool = false,
     }
 }
 

@@ -29,6 +29,13 @@ impl Ladder {
         if start == 0 { self.clone() } else { Self::new(&self.0[start..]) }
     }
 
+    /// The part of it from one tier to another, both in it; none where nothing is left.
+    #[must_use]
+    pub fn within(&self, least: usize, most: usize) -> Option<Self> {
+        let kept: Vec<usize> = self.0.iter().copied().filter(|tier| (least..=most).contains(tier)).collect();
+        (!kept.is_empty()).then(|| Self::new(&kept))
+    }
+
     /// The tier that is served unchecked.
     #[must_use]
     pub fn last(&self) -> usize {

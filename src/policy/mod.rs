@@ -10,6 +10,7 @@ mod budget;
 mod calibration_file;
 mod containers;
 mod file;
+mod key_file;
 mod ladder;
 mod limits;
 mod problem;
@@ -19,6 +20,7 @@ mod routing;
 mod scorers;
 mod shape;
 mod text;
+mod tier;
 mod units;
 mod upstreams;
 mod yaml;
@@ -29,18 +31,18 @@ use std::time::Duration;
 
 use regex::Regex;
 
-use crate::price::Price;
-use crate::scoring::{Gate, Score, Scorer};
 use crate::stopping::Stopping;
 
 pub use acceptance::Unscored;
 pub use budget::{Budget, WhenAllFail};
 pub use file::{Capability, Expect, NamedTier};
+pub use key_file::KeysAt;
 pub use ladder::{Ladder, UnknownModel};
 pub use limits::{LimitRule, RateRule, WhenFull};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
+pub use tier::{Accept, CacheRule, Check, Tier};
 pub use upstreams::{BreakerRule, RetryRule, UpstreamShare};
 
 use shape::Shape;
@@ -58,6 +60,8 @@ pub struct Policy {
     pub routes: Vec<Route>,
     /// Where everything goes that is not cascaded.
     pub passthrough: Option<Passthrough>,
+    /// The keys of clients; none: nobody is asked for one.
+    pub keys: Option<KeysAt>,
     /// Origins whose pages may call.
     pub cors: Vec<String>,
     /// How far a prompt may climb.
@@ -127,59 +131,6 @@ pub struct Timeouts {
     pub total: Duration,
 }
 
-/// One model size that can be asked.
-#[derive(Clone, Debug)]
-pub struct Tier {
-    /// Its place in [`Policy::tiers`].
-    pub index: usize,
-    /// Its name.
-    pub name: String,
-    /// The upstream's name for the model.
-    pub model: String,
-    /// Where it is reached, at least one.
-    pub upstreams: Vec<UpstreamShare>,
-    /// How often it is tried.
-    pub retries: RetryRule,
-    /// List price, if given.
-    pub price: Option<Price>,
-    /// Its cache, if any.
-    pub cache: Option<CacheRule>,
-    /// Its limit, if any.
-    pub limit: Option<LimitRule>,
-    /// What its model can take; none: everything.
-    pub can: Option<Vec<Capability>>,
-    /// The longest prompt it reads, in estimated tokens.
-    pub context_tokens: Option<u64>,
-    /// When its answers are good enough.
-    pub accept: Accept,
-}
-
-impl Tier {
-    /// Whether token logprobs must be asked for.
-    #[must_use]
-    pub fn needs_logprobs(&self) -> bool {
-        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
-    }
-
-    /// Whether a prompt that finds it full is refused.
-    #[must_use]
-    pub fn refuses_when_full(&self) -> bool {
-        self.limit.is_some_and(|limit| limit.when_full == WhenFull::Refuse)
-    }
-
-    /// Whether its answers may be judged for money.
-    #[must_use]
-    pub fn has_judge(&self) -> bool {
-        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(|s| matches!(s, Scorer::Marked(_))))
-    }
-
-    /// Whether its scores are calibrated, so that they are chances.
-    #[must_use]
-    pub fn is_calibrated(&self) -> bool {
-        matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().all(|s| matches!(s, Scorer::Learned(_))))
-    }
-}
-
 /// How a calibration is watched while serving.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DriftRule {
@@ -187,39 +138,6 @@ pub struct DriftRule {
     pub share: f64,
     /// How sure an alarm must be, below 1.
     pub confidence: f64,
-}
-
-/// What a tier remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheRule {
-    /// Most memory, in bytes.
-    pub capacity: u64,
-    /// For how long.
-    pub ttl: Duration,
-    /// Also at temperatures above 0.
-    pub sampled: bool,
-}
-
-/// When an answer is good enough.
-#[derive(Clone, Debug)]
-pub enum Accept {
-    /// Always. Only the last tier of the policy.
-    Always,
-    /// Gates, then a score.
-    Checked(Check),
-}
-
-/// Gates and the score to reach.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// Hard checks, in order.
-    pub gates: Vec<Gate>,
-    /// Scorers; the first that has something to go by counts. None: the gates decide.
-    pub scorers: Vec<Scorer>,
-    /// The least score at which the answer is served.
-    pub at_least: Score,
-    /// What to do when scorers are set and none has anything to go by.
-    pub unscored: Unscored,
 }
 
 /// An exception to asking the whole ladder.

@@ -55,6 +55,7 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
             Some(resolved) => Some(resolved?),
             None => None,
         },
+        keys: file.keys.clone(),
         cors: file.cors.iter().filter_map(|origin| origin_of(origin, problems)).collect(),
         budget: file.budget.as_ref().map_or(Budget::default(), |budget| (&budget.value).into()),
         when_all_fail: file.when_all_fail,
@@ -121,7 +122,8 @@ fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<P
         let what = format!("`{}` answers from recorded exchanges: nothing can pass through it", file.upstream.value);
         problems.push(Problem::new(file.upstream.at.clone(), what).help("name an upstream with a `base_url`"));
     }
-    let remembered = |c: &EmbeddingsCacheFile| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: true };
+    let remembered =
+        |c: &EmbeddingsCacheFile| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: true, shared: true };
     let embeddings_cache = file.embeddings_cache.as_ref().map(remembered);
     Some(Passthrough { upstream, unknown_models: file.unknown_models, embeddings_cache })
 }
@@ -174,7 +176,7 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
 }
 
 fn cache_rule(file: &CacheFile) -> CacheRule {
-    CacheRule { capacity: file.capacity.0, ttl: file.ttl, sampled: file.sampled }
+    CacheRule { capacity: file.capacity.0, ttl: file.ttl, sampled: file.sampled, shared: file.shared }
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {

@@ -57,6 +57,10 @@ pub struct Prompt {
     pub patience: Option<Duration>,
     /// The client's own name for the conversation.
     pub session: Option<String>,
+    /// Who asks, where clients have keys: what they are told is remembered apart.
+    pub tenant: Option<String>,
+    /// How new an answer must be.
+    pub freshness: Freshness,
     /// Request headers that go on to the upstream.
     pub headers: HeaderMap,
     body: Bytes,
@@ -65,6 +69,18 @@ pub struct Prompt {
     cache_key: OnceLock<[u8; 32]>,
     content_key: OnceLock<[u8; 32]>,
     asked: OnceLock<Asked>,
+}
+
+/// How new an answer must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// One that is remembered will do.
+    #[default]
+    Any,
+    /// It must be new, and may be remembered.
+    New,
+    /// It must be new, and must not be remembered.
+    NotKept,
 }
 
 /// Why a body is no prompt.
@@ -117,6 +133,8 @@ impl Prompt {
             is_kept_upstream: fields.is_kept_upstream(endpoint, &body),
             patience: None,
             session: None,
+            tenant: None,
+            freshness: Freshness::Any,
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),
@@ -182,7 +200,11 @@ impl Prompt {
     /// Where it stands in a conversation.
     #[must_use]
     pub fn turn(&self) -> Turn {
-        Turn::read(self.content(), self.raw("instructions"), self.session.as_deref())
+        let mut turn = Turn::read(self.content(), self.raw("instructions"), self.session.as_deref());
+        if let (Some(tenant), Some(conversation)) = (&self.tenant, &mut turn.conversation) {
+            *conversation = Hasher::new().update(conversation).update(tenant.as_bytes()).finalize().into();
+        }
+        turn
     }
 
     /// The question, without the examples before it.

@@ -62,7 +62,8 @@ impl Prompt {
         let mut splice = Splice::default();
         splice.replace(self.fields.span("prompt")?, text.get());
         let mut one = Self::parse(self.endpoint, splice.apply(&self.body).into()).ok()?;
-        (one.headers, one.session) = (self.headers.clone(), self.session.clone());
+        (one.headers, one.session, one.tenant) = (self.headers.clone(), self.session.clone(), self.tenant.clone());
+        one.freshness = self.freshness;
         // One key for several bodies would be a conflict.
         if let Some(key) = one.headers.get_mut("idempotency-key") {
             let of_number = [key.as_bytes(), format!("-{number}").as_bytes()].concat();

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::policy::{CacheRule, Policy, Tier};
 use crate::price::{Cost, Usd};
-use crate::prompt::Prompt;
+use crate::prompt::{Freshness, Prompt};
 use crate::trace::{CacheUse, Failure};
 
 /// Remembers what tiers said.
@@ -94,13 +94,15 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         let Some(Memory { rule, store, .. }) = &self.tiers[tier.index] else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
-        if prompt.is_kept_upstream || prompt.temperature > 0.0 && !rule.sampled {
+        let is_kept_out = prompt.is_kept_upstream || prompt.freshness == Freshness::NotKept;
+        if is_kept_out || prompt.temperature > 0.0 && !rule.sampled {
             let mut reply = self.inner.ask(tier, prompt, delivery).await?;
             reply.cache = CacheUse::Bypass;
             return Ok(reply);
         }
-        let key = key(tier, prompt);
+        let key = key(tier, prompt, rule.shared);
         match store.get(&key).await {
+            Some(_) if prompt.freshness == Freshness::New => store.invalidate(&key).await,
             Some(entry) if self.clock.now() < entry.stored_at + rule.ttl => return Ok(entry.reply(CacheUse::Hit)),
             Some(_) => store.invalidate(&key).await,
             None => {}
@@ -215,10 +217,11 @@ impl<C: Clock> Watch<C> {
 
 /// The key of a prompt with one tier. The model is part of it, so that a tier
 /// that gets another model forgets what the old one said.
-fn key(tier: &Tier, prompt: &Prompt) -> Key {
+fn key(tier: &Tier, prompt: &Prompt, is_shared: bool) -> Key {
     let mut hasher = blake3::Hasher::new();
     hasher.update(prompt.cache_key());
-    for part in [&tier.name, &tier.model] {
+    let tenant = prompt.tenant.as_ref().filter(|_| !is_shared);
+    for part in [Some(&tier.name), Some(&tier.model), tenant].into_iter().flatten() {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }

@@ -25,8 +25,6 @@ use crate::trace::{Bound, Failure};
 
 /// When a place will be free where only other prompts' ends decide.
 const SOON: Duration = Duration::from_secs(1);
-/// Tokens of an answer of unknown bound, until they are counted.
-const ANSWER_TOKENS: u64 = 512;
 
 /// Refuses what is over a tier's limits, or has it wait.
 #[derive(Debug)]
@@ -112,7 +110,7 @@ impl<C: Clock> Limits<C> {
                 wait(Bound::Pause, paused).await?;
                 continue;
             }
-            let tokens = match self.tokens.as_ref().map(|rate| rate.take(estimate(prompt))).transpose() {
+            let tokens = match self.tokens.as_ref().map(|rate| rate.take(tokens::at_most(prompt))).transpose() {
                 Ok(tokens) => tokens,
                 Err(time) => {
                     wait(Bound::Tokens, time).await?;
@@ -188,15 +186,6 @@ impl<C: Clock> Limits<C> {
             }
         }
     }
-}
-
-/// Tokens that a prompt may take: its own by estimate, and as many as it allows the
-/// answer.
-fn estimate(prompt: &Prompt) -> NonZeroU32 {
-    let asked = prompt.asked();
-    let answer = asked.max_tokens.unwrap_or(ANSWER_TOKENS).saturating_mul(asked.n.max(1));
-    let sum = tokens::estimate_prompt(prompt).saturating_add(answer);
-    NonZeroU32::new(u32::try_from(sum).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
 impl<C: Clock> Place<C> {
