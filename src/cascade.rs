@@ -104,7 +104,7 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
     pub async fn compare_with_top(&self, policy: &Arc<Policy>, prompt: &Prompt, trace: &Trace) {
         let Some(drift) = &self.drift else { return };
         let Some(_place) = drift.place() else { return };
-        let Some(served) = trace.served() else { return };
+        let Some(served) = trace.served().filter(|_| !trace.is_stand_in() && !prompt.is_kept_upstream) else { return };
         let top = policy.top();
         let loss = match &served.outcome {
             _ if served.tier == top.index => Some(0.0),

@@ -66,12 +66,13 @@ pub fn next_step<'p>(policy: &'p Policy, ladder: &Ladder, streams: bool, trace: 
         }
     }
     let Some(&next) = ladder.tiers().iter().find(|tier| **tier >= least) else {
-        return best_so_far(policy, trace).map_or(Step::GiveUp, Step::Serve);
+        let may_stand_in = policy.when_all_fail == WhenAllFail::BestAnswer;
+        return best_so_far(trace).filter(|_| may_stand_in).map_or(Step::GiveUp, Step::Serve);
     };
     let (tier, may_climb) = match budget_left(&policy.budget, trace) {
         Left::Enough => (next, next < ladder.last()),
         Left::OneAttempt => (ladder.last(), false),
-        Left::NoMoney => match best_so_far(policy, trace) {
+        Left::NoMoney => match best_so_far(trace) {
             Some(attempt) => return Step::Serve(attempt),
             // Without any answer the client's comes before the budget.
             None => (next, false),
@@ -94,7 +95,11 @@ enum Left {
 }
 
 fn budget_left(budget: &Budget, trace: &Trace) -> Left {
-    let attempts = u32::try_from(trace.attempts.len()).unwrap_or(u32::MAX);
+    // Who was full was not asked.
+    let was_asked = |attempt: &&Attempt| {
+        !matches!(attempt.outcome, Outcome::Failed(Failure::Limited { .. } | Failure::Open { .. }))
+    };
+    let attempts = u32::try_from(trace.attempts.iter().filter(was_asked).count()).unwrap_or(u32::MAX);
     let took = || trace.attempts.iter().map(|attempt| attempt.elapsed).sum::<Duration>();
     if budget.max_cost.is_some_and(|most| trace.cost().usd.is_some_and(|spent| spent >= most && attempts > 0)) {
         Left::NoMoney
@@ -108,11 +113,11 @@ fn budget_left(budget: &Budget, trace: &Trace) -> Left {
 }
 
 /// The attempt with the highest score among those that every gate let pass, of two
-/// the larger tier's; none where the policy wants an error.
-fn best_so_far(policy: &Policy, trace: &Trace) -> Option<usize> {
+/// the larger tier's.
+fn best_so_far(trace: &Trace) -> Option<usize> {
     // What nobody recorded would have been answered.
     let is_unknown = |attempt: &Attempt| matches!(attempt.outcome, Outcome::Failed(Failure::NotRecorded));
-    if policy.when_all_fail == WhenAllFail::Error || trace.attempts.iter().any(is_unknown) {
+    if trace.attempts.iter().any(is_unknown) {
         return None;
     }
     let score = |attempt: &Attempt| match &attempt.outcome {

@@ -91,9 +91,11 @@ impl<C: Clock> Rate<C> {
     }
 
     /// Puts right that `used` was used where `taken` was taken: gives back, or takes
-    /// more, for which those that come later wait.
+    /// more, for which those that come later wait: for one burst more at most, since
+    /// what an upstream counts may be nonsense.
     pub fn put_right(&self, taken: NonZeroU32, used: u64) {
         let taken = u64::from(taken.get());
+        let used = used.min(taken + u64::from(self.rule.burst.get()));
         let each = u64::try_from(self.rule.period().as_nanos()).unwrap_or(u64::MAX);
         let change = |full_at: u64| {
             Some(if used > taken {

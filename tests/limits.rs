@@ -200,7 +200,8 @@ proptest! {
                     prop_assert_eq!(i128::from(got.get()), taken);
                     prop_assert_eq!(i128::from(left), level / cost);
                     limiter.put_right(got, used);
-                    level = full.min(level + (taken - i128::from(used)) * cost);
+                    let used = i128::from(used).min(taken + i128::from(burst));
+                    level = full.min(level + (taken - used) * cost);
                 }
                 Err(wait) => {
                     prop_assert!(level < taken * cost, "{level} is enough for {taken}");
@@ -334,4 +335,23 @@ async fn a_full_tier_that_refuses_keeps_the_larger_ones_unasked() {
     }
     assert_eq!(statuses, [200, 429]);
     assert_eq!(fake.models(), ["small-model"]);
+}
+
+#[test]
+fn a_replay_ends_though_a_wait_was_longer_than_it_took() {
+    use prompt_cascade::exchange::Exchange;
+    use prompt_cascade::replay::Replay;
+    let policy = policy("{ concurrent: 1, when_full: { wait: { up_to: 60s } } }");
+    let mut replay = Replay::new(Arc::new(policy));
+    let mut done = Vec::new();
+    for (number, arrived_ms) in [0, 0, 120_000].into_iter().enumerate() {
+        let line = serde_json::json!({"id": number.to_string(), "arrived_ms": arrived_ms, "path": "/v1/chat/completions",
+            "request": {"model": "p", "messages": [{"role": "user", "content": number.to_string()}]},
+            "answers": {"a": {"status": 200, "elapsed_ms": 1000.0, "body": support::completion("x", &[])}}});
+        let exchange = Exchange::parse(&line.to_string().into()).expect("an exchange");
+        replay.push(Arc::new(exchange), &mut done);
+    }
+    replay.finish(&mut done);
+    let took: Vec<u128> = done.iter().map(|replayed| replayed.trace.elapsed.as_millis()).collect();
+    assert_eq!(took, [1000, 2000, 1000]);
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,7 +71,8 @@ pub(super) fn load(path: Option<&Path>, demands_variables: bool) -> anyhow::Resu
     match Policy::parse(&name, &source, outside) {
         Ok((policy, warnings)) => {
             if warnings.warnings_and_errors().0 > 0 {
-                eprintln!("{}\n", warnings.render(colour));
+                // Whoever reads standard error may be gone.
+                let _ = writeln!(std::io::stderr(), "{}\n", warnings.render(colour));
             }
             Ok(Loaded { policy: Arc::new(policy), content: read.take() })
         }

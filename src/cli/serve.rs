@@ -34,7 +34,7 @@ pub(super) struct Serve {
     /// explain` reads it. Texts are left out
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
-    /// Where a scraper finds metrics of drift, an address of their own
+    /// Where a scraper finds metrics: reloads, breakers, drift; an address of their own
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
     /// Write no line per request
@@ -62,6 +62,8 @@ impl Serve {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
+            // Whoever reads standard error may be gone.
+            .log_internal_errors(false)
             .init();
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded))
     }

@@ -104,6 +104,11 @@ impl Serving {
         if !failed.is_empty() {
             bail!("{}", failed.join("; "));
         }
+        if self.loaded.policy.keys.is_some() && loaded.policy.keys.is_none() {
+            bail!(
+                "it no longer asks for keys: restart for that, so that no file caught half-written opens the gateway"
+            );
+        }
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
         let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
         let gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());

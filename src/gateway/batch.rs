@@ -129,6 +129,9 @@ fn describe<'a>(to: &mut HeaderMap, policy: &Policy, traces: impl Iterator<Item 
         attempts.truncate(MAX_CHARS);
         attempts.push_str("...");
     }
+    if traces.clone().any(Trace::is_stand_in) {
+        to.insert("x-cascade-stand-in", HeaderValue::from_static("true"));
+    }
     let cost = traces.map(Trace::cost).fold(Cost::FREE, Cost::plus);
     for (name, value) in [
         ("x-request-id", id.to_owned()),

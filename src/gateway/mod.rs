@@ -1,7 +1,8 @@
 //! The HTTP side: an OpenAI-compatible API in front of the cascade.
 //!
 //! Invariant: every answer is either what the upstream said, or an error in
-//! OpenAI's shape; a rejected draft never reaches a client.
+//! OpenAI's shape; a rejected draft never reaches a client, unless the rest of the
+//! ladder fails and the policy has it stand in.
 
 mod api_error;
 mod batch;

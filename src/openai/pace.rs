@@ -21,12 +21,12 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let after = text(headers, header::RETRY_AFTER.as_str());
     let seconds = text(headers, "retry-after-ms").and_then(number).map(|ms| ms / 1000.0);
     if let Some(seconds) = seconds.or_else(|| number(after?)) {
-        return Duration::try_from_secs_f64(seconds).ok();
+        return Duration::try_from_secs_f64(seconds).ok().map(|time| time.min(LONGEST));
     }
     let date = |text: &str| httpdate::parse_http_date(text).ok();
     let (then, now): (SystemTime, _) = (date(after?)?, date(text(headers, header::DATE.as_str())?)?);
     // A date that has passed says: now.
-    Some(then.duration_since(now).unwrap_or_default())
+    Some(then.duration_since(now).unwrap_or_default().min(LONGEST))
 }
 
 /// How long to leave the upstream alone though it has answered: the longest reset of
@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(told(&[date, ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")]), Some(Duration::from_secs(30)));
         assert_eq!(told(&[date, ("retry-after", "Wed, 21 Oct 2015 07:27:30 GMT")]), Some(Duration::ZERO));
         assert_eq!(told(&[("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")]), None);
+        assert_eq!(told(&[("retry-after", "18446744073709549568")]), Some(LONGEST));
         assert_eq!(told(&[("retry-after", "-1")]), None);
         assert_eq!(told(&[("retry-after", "soon")]), None);
     }

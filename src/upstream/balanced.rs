@@ -91,7 +91,11 @@ impl<O: Upstream, C: Clock> Balanced<O, C> {
         for choice in std::iter::once(&choices.each[first]).chain(others) {
             let NamedBreaker { tier, upstream, breaker } = &choice.breaker;
             if let Err(retry_after) = breaker.enter(self.clock.now()) {
-                failed.get_or_insert(Failure::Open { retry_after });
+                failed = Some(match failed {
+                    None => Failure::Open { retry_after },
+                    Some(Failure::Open { retry_after: other }) => Failure::Open { retry_after: other.min(retry_after) },
+                    Some(said) => said,
+                });
                 continue;
             }
             let asked = self.origins[choice.origin].ask(&choice.tier, prompt, delivery).await;

@@ -113,7 +113,9 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         let mut asked = false;
         let entry = store.try_get_with(key, async {
             asked = true;
-            let reply = self.inner.ask(tier, prompt, Delivery::Hold).await?;
+            // What is not streamed comes whole, however it may be delivered.
+            let delivery = if prompt.stream { Delivery::Hold } else { delivery };
+            let reply = self.inner.ask(tier, prompt, delivery).await?;
             let Said::Whole(answer) = reply.said else {
                 return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
             };

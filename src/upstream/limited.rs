@@ -156,7 +156,7 @@ impl<C: Clock> Limits<C> {
 
     /// Leaves the upstream alone for a time that it asked for.
     fn pause(&self, time: Duration, clock: &C) {
-        let until = u64::try_from((clock.now() + time).as_nanos()).unwrap_or(u64::MAX);
+        let until = u64::try_from(clock.now().saturating_add(time).as_nanos()).unwrap_or(u64::MAX);
         self.paused_until.fetch_max(until, Ordering::Relaxed);
     }
 
@@ -219,7 +219,7 @@ impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
         reply.said = match reply.said {
             Said::Whole(answer) => {
                 let used = tokens::count(prompt, &answer);
-                place.settle(used.input + used.output);
+                place.settle(used.input.saturating_add(used.output));
                 Said::Whole(answer)
             }
             Said::Flow(flow) => Said::Flow(held(flow, place, prompt.endpoint)),
@@ -243,7 +243,7 @@ fn held<C: Clock>(flow: Flow, place: Place<C>, endpoint: Endpoint) -> Flow {
             }
             None => {
                 if let Some(used) = counted {
-                    place.settle(used.input + used.output);
+                    place.settle(used.input.saturating_add(used.output));
                 }
             }
             Some(_) => {}
