@@ -10,7 +10,7 @@ use crate::scoring::{Gate, Score, Scorer};
 /// One model size that can be asked.
 #[derive(Clone, Debug)]
 pub struct Tier {
-    /// Its place in [`Policy::tiers`].
+    /// Its place in [`super::Policy::tiers`].
     pub index: usize,
     /// Its name.
     pub name: String,
