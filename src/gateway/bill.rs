@@ -22,8 +22,7 @@ pub(super) struct Bill<C: Clock> {
     keyring: Arc<Keyring<C>>,
     holder: Arc<Holder<C>>,
     taken: Option<NonZeroU32>,
-    /// None once it is settled.
-    due: Option<Due>,
+    due: Due,
 }
 
 /// What is due if nothing more is learned.
@@ -38,7 +37,7 @@ impl<C: Clock> Bill<C> {
     /// known it costs those, and nobody knows what in dollars.
     pub fn new(keyring: Arc<Keyring<C>>, holder: Arc<Holder<C>>, taken: Option<NonZeroU32>) -> Self {
         let tokens = taken.map_or(0, |taken| u64::from(taken.get()));
-        Self { keyring, holder, taken, due: Some(Due { tokens, cost: None }) }
+        Self { keyring, holder, taken, due: Due { tokens, cost: None } }
     }
 
     /// What attempts have cost whose answers have come whole.
@@ -49,7 +48,7 @@ impl<C: Clock> Bill<C> {
                 match &attempt.outcome {
                     Outcome::Answered { answer, .. } if !attempt.cache.is_free() => {
                         let counted = tokens::count(prompt, answer);
-                        tokens += counted.input + counted.output;
+                        tokens = sum(tokens, counted);
                     }
                     Outcome::Answered { .. } | Outcome::Failed(_) => {}
                     // Its turn comes when it ends.
@@ -58,7 +57,7 @@ impl<C: Clock> Bill<C> {
                 cost = cost.plus(attempt.cost);
             }
         }
-        self.due = Some(Due { tokens, cost: cost.usd });
+        self.due = Due { tokens, cost: cost.usd };
     }
 
     /// The flow, whose tokens are added when it ends or nobody reads on.
@@ -77,12 +76,15 @@ impl<C: Clock> Bill<C> {
     }
 }
 
+/// With more tokens; what an upstream counts may be nonsense.
+fn sum(tokens: u64, more: Tokens) -> u64 {
+    tokens.saturating_add(more.input).saturating_add(more.output)
+}
+
 impl<C: Clock> Drop for Bill<C> {
     fn drop(&mut self) {
-        if let Some(due) = self.due.take() {
-            self.holder.put_right(self.taken, due.tokens);
-            self.keyring.charge(&self.holder, due.cost);
-        }
+        self.holder.put_right(self.taken, self.due.tokens);
+        self.keyring.charge(&self.holder, self.due.cost);
     }
 }
 
@@ -111,10 +113,9 @@ impl<C: Clock> Drop for Following<C> {
     fn drop(&mut self) {
         let estimated = Tokens { input: self.input, cached_input: 0, output: self.frames, estimated: true };
         let tokens = self.counted.unwrap_or(estimated);
-        if let Some(due) = &mut self.bill.due {
-            due.tokens += tokens.input + tokens.output;
-            let of_flow = self.price.as_ref().map(|price| price.of(tokens));
-            due.cost = due.cost.zip(of_flow).map(|(before, flow)| before + flow);
-        }
+        let due = &mut self.bill.due;
+        due.tokens = sum(due.tokens, tokens);
+        let of_flow = self.price.as_ref().map(|price| price.of(tokens));
+        due.cost = due.cost.zip(of_flow).map(|(before, flow)| before + flow);
     }
 }
