@@ -9,6 +9,7 @@ mod check;
 mod explain;
 mod keys;
 mod load;
+mod renewal;
 mod replay;
 mod schema;
 mod serve;

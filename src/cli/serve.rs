@@ -12,9 +12,10 @@ use clap::Args;
 use tokio::net::TcpListener;
 
 use super::load::{self, Loaded};
+use super::renewal::Renewed;
 use super::serving::Serving;
 use crate::clock::SystemClock;
-use crate::gateway::{Bounds, Traces, serve};
+use crate::gateway::{Bounds, Door, Room, Traces, serve};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -37,6 +38,27 @@ pub(super) struct Serve {
     /// Where a scraper finds metrics: reloads, breakers, drift; an address of their own
     #[arg(long, value_name = "ADDRESS")]
     metrics: Option<SocketAddr>,
+    /// Speak TLS: the certificate's chain in PEM; read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The most connections of clients; more are answered with a 503. At most three
+    /// quarters of the files that may be open
+    #[arg(long, default_value_t = 16_384, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    connections: u32,
+    /// What requests in flight may hold, in MiB, at least 64 KiB each; more are answered
+    /// with a 503
+    #[arg(long, default_value_t = 512, value_name = "MIB", value_parser = clap::value_parser!(u32).range(1..=4095))]
+    room: u32,
+    /// How long a connection may be idle, and how long the head of a request may take,
+    /// in seconds
+    #[arg(long, default_value_t = 75, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    idle: u64,
+    /// How long a client may take nothing of what is sent to it, in seconds
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    stalled: u64,
     /// Write no line per request
     #[arg(long, short)]
     quiet: bool,
@@ -75,11 +97,18 @@ impl Serve {
             traces.map(Arc::new)
         });
         let policy = loaded.policy.clone();
-        let serving = Serving::begin(self.policy.clone(), loaded, clock, traces.transpose()?)?;
+        let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+        let connections = usize::try_from(u64::from(self.connections).min(files * 3 / 4))?;
+        let room = Arc::new(Room::new(connections, (self.room as usize) << 20));
+        let certificate = self.tls_cert.zip(self.tls_key).map(|(chain, key)| Renewed::read(chain, key)).transpose()?;
+        let serving = Serving::begin(self.policy.clone(), loaded, clock, traces.transpose()?, room.clone())?;
+        let seconds = Duration::from_secs;
+        let bounds = Bounds { head: seconds(self.idle), stalled: seconds(self.stalled), drain: seconds(self.drain) };
         if let Some(address) = self.metrics {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-            let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::ZERO };
-            tokio::spawn(serve(listener, serving.metrics.clone(), clock, bounds, std::future::pending()));
+            let bounds = Bounds { drain: Duration::ZERO, ..bounds };
+            let door = Door { listener, certificate: None, room: Arc::new(Room::new(64, 1 << 20)), bounds };
+            tokio::spawn(serve(door, serving.metrics.clone(), clock, std::future::pending()));
         }
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let listener =
@@ -87,16 +116,21 @@ impl Serve {
         let address = listener.local_addr()?;
         let names: Vec<&str> = policy.model_names().collect();
         let hint = if serving.hint.is_empty() { String::new() } else { format!("cascade: {}\n", serving.hint) };
+        let scheme = if certificate.is_some() { "https" } else { "http" };
         // Whoever reads these lines may have gone once it has the address.
         let _ = super::print(&format!(
-            "cascade: listening on http://{address}/v1, policy {}, models {}\n{hint}",
+            "cascade: listening on {scheme}://{address}/v1, policy {}, models {}\n{hint}",
             policy.digest,
             names.join(", ")
         ));
-        let bounds = Bounds { header_read: Duration::from_secs(10), drain: Duration::from_secs(self.drain) };
         let (routes, books) = (serving.routes.clone(), serving.books.clone());
         tokio::spawn(serving.keep_up());
-        let drained = serve(listener, routes, clock, bounds, shutdown).await;
+        let in_force = certificate.as_ref().map(|certificate| certificate.in_force.clone());
+        if let Some(certificate) = certificate {
+            tokio::spawn(certificate.keep_up(clock));
+        }
+        let door = Door { listener, certificate: in_force, room, bounds };
+        let drained = serve(door, routes, clock, shutdown).await;
         books.save();
         eprintln!(
             "cascade: {}",

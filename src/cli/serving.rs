@@ -14,7 +14,7 @@ use super::books::Books;
 use super::load::{self, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::{Current, Gateway, Reloads, Traces, metrics_router, router};
+use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, router};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
@@ -23,7 +23,7 @@ use crate::upstream::{
 
 /// How often files are looked at. Their content is compared: symbolic links that are
 /// swapped, as Kubernetes does, send no event.
-const EVERY: Duration = Duration::from_secs(2);
+pub(super) const EVERY: Duration = Duration::from_secs(2);
 
 /// The whole stack of layers.
 type Layers<C> = Judged<Cached<Limited<Balanced<Origin<C>, C>, C>, C>, C>;
@@ -37,6 +37,7 @@ pub(super) struct Serving {
     gateway: Arc<Gateway<Layers<SystemClock>, SystemClock>>,
     breakers: Vec<NamedBreaker>,
     reloads: Arc<Reloads>,
+    room: Arc<Room>,
     /// What was spent with keys.
     pub books: Books,
     /// What a client of recorded answers is told.
@@ -57,14 +58,16 @@ impl Serving {
         loaded: Loaded,
         clock: SystemClock,
         traces: Option<Arc<Traces>>,
+        room: Arc<Room>,
     ) -> anyhow::Result<Self> {
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
-        let gateway = gateway.tracing_to(traces.clone()).counting(reloads.clone()).guarded_by(keyring);
+        let gateway =
+            gateway.tracing_to(traces.clone()).counting(reloads.clone()).guarded_by(keyring).within(room.clone());
         let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
-        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, books, hint, routes, metrics })
+        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, room, books, hint, routes, metrics })
     }
 
     /// Reads the policy again at each SIGHUP, and where its files have changed.
@@ -112,7 +115,7 @@ impl Serving {
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
         let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
         let gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());
-        let mut gateway = gateway.guarded_by(keyring);
+        let mut gateway = gateway.guarded_by(keyring).within(self.room.clone());
         gateway.inherit(&self.gateway);
         (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
         self.routes.replace(router(&self.gateway));

@@ -137,6 +137,15 @@ impl ApiError {
         Self::ours(StatusCode::INTERNAL_SERVER_ERROR, "server_error", None, message)
     }
 
+    /// There is no room for more at the moment.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        let message = "The gateway has no room for more at the moment; try again.".to_owned();
+        let mut error = Self::ours(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("overloaded"), message);
+        error.retry_after = Some(Duration::from_secs(1));
+        error
+    }
+
     /// A list of more prompts than are taken at once.
     #[must_use]
     pub fn too_many_prompts() -> Self {

@@ -4,17 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
-use http_body_util::LengthLimitError;
 
 use super::bill::Bill;
 use super::keyring::Holder;
+use super::room::Held;
 use super::served::{hand_over, note};
-use super::{ApiError, Gateway, MAX_BODY, batch, headers, passthrough, stream};
+use super::{ApiError, Gateway, batch, body, headers, passthrough, stream};
 use crate::cascade::Run;
 use crate::clock::Clock;
 use crate::explanation::Explanation;
@@ -28,21 +27,19 @@ use crate::upstream::Upstream;
 /// is for one that said it would and did not.
 const PATIENCE_MARGIN: Duration = Duration::from_secs(1);
 
-/// How long a request's body may take to come in.
-const BODY_TIME: Duration = Duration::from_mins(1);
-
 pub(super) async fn answer<U: Upstream, C: Clock>(
     gateway: Arc<Gateway<U, C>>,
     endpoint: Endpoint,
     request: Request,
 ) -> Response {
     let id = gateway.request_ids.next();
-    let (head, body) = request.into_parts();
+    let (head, incoming) = request.into_parts();
     let holder = head.extensions.get::<Arc<Holder<C>>>().cloned();
-    let mut response = match read(&gateway, endpoint, &head.headers, body, holder.as_deref()).await {
-        Ok(prompt) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models()) {
+    let mut response = match read(&gateway, endpoint, &head.headers, incoming, holder.as_deref()).await {
+        Ok((prompt, room)) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models())
+        {
             (Ok(ladder), _) => match begin(&gateway, &head.headers, ladder, &prompt, holder) {
-                Ok((ladder, bill)) => run_kept_alive(gateway.clone(), ladder, prompt, id.clone(), bill).await,
+                Ok((ladder, bill)) => run_kept_alive(gateway.clone(), ladder, prompt, room, id.clone(), bill).await,
                 Err(error) => error.into_response(),
             },
             (Err(_), Some(passage)) => {
@@ -79,12 +76,14 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
     gateway: Arc<Gateway<U, C>>,
     ladder: Ladder,
     prompt: Prompt,
+    held: Held,
     id: String,
     bill: Option<Bill<C>>,
 ) -> Response {
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy().keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
     let mut running = Box::pin(async move {
+        let _until_done = held;
         let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id, bill).await };
         let answered =
             gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id, bill)).await;
@@ -115,13 +114,14 @@ async fn read<U, C: Clock>(
     gateway: &Gateway<U, C>,
     endpoint: Endpoint,
     headers: &HeaderMap,
-    body: Body,
+    incoming: Body,
     holder: Option<&Holder<C>>,
-) -> Result<Prompt, ApiError> {
+) -> Result<(Prompt, Held), ApiError> {
     if headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         return Err(ApiError::unsupported_encoding());
     }
-    let mut prompt = Prompt::parse(endpoint, read_body(&gateway.clock, body).await?)?;
+    let (body, held) = body::read(&gateway.clock, &gateway.room, incoming).await?;
+    let mut prompt = Prompt::parse(endpoint, body)?;
     prompt.headers = headers::forwarded(headers);
     prompt.patience = headers::patience(headers);
     let session = headers.get("x-cascade-session").and_then(|value| value.to_str().ok());
@@ -132,17 +132,7 @@ async fn read<U, C: Clock>(
         let model: String = prompt.model.chars().take(100).collect();
         return Err(ApiError::key_may_not(&format!("name the model `{model}`")));
     }
-    Ok(prompt)
-}
-
-/// All of a request's body, within its bounds.
-pub(super) async fn read_body<C: Clock>(clock: &C, body: Body) -> Result<Bytes, ApiError> {
-    let body = clock.within(BODY_TIME, to_bytes(body, MAX_BODY)).await;
-    let body = body.ok_or_else(|| ApiError::unreadable("The request body did not come in time."))?;
-    body.map_err(|error| {
-        let cause = std::error::Error::source(&error).and_then(|c| c.downcast_ref::<LengthLimitError>());
-        cause.map_or_else(|| ApiError::unreadable("The request body broke off."), |_| ApiError::too_large(MAX_BODY))
-    })
+    Ok((prompt, held))
 }
 
 async fn run<U: Upstream, C: Clock>(

@@ -13,7 +13,6 @@ use http::{HeaderValue, StatusCode, header};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::completion::read_body;
 use super::keyring::Holder;
 use super::{ApiError, Gateway, MAX_BODY, passthrough};
 use crate::clock::Clock;
@@ -61,8 +60,8 @@ pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Reques
         return passthrough::answer(gateway, request).await;
     };
     let (mut head, body) = request.into_parts();
-    let body = match read_body(&gateway.clock, body).await {
-        Ok(body) => body,
+    let (body, _held) = match super::body::read(&gateway.clock, &gateway.room, body).await {
+        Ok(read) => read,
         Err(error) => return error.into_response(),
     };
     // What is kept must suit every client, whatever encodings the first one takes.

@@ -1,30 +1,57 @@
 //! Listens and serves, with bounds that a slow or silent client cannot pass.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use http::Request;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::Either;
+use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use super::ApiError;
+use super::certificate::Certificate;
+use super::patient::Patient;
+use super::room::{Place, Room};
 use crate::clock::Clock;
+
+/// The most bytes of a request's head; also what is read ahead of a body.
+const MAX_HEAD: usize = 64 << 10;
 
 /// Bounds on connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// For the head of a request; `axum::serve` has no such bound, and half a
-    /// request would hold a connection for good.
-    pub header_read: Duration,
+    /// For the head of a request, the wait for it included; `axum::serve` has no such
+    /// bound, and half a request would hold a connection for good.
+    pub head: Duration,
+    /// For a client to take something of what is written to it.
+    pub stalled: Duration,
     /// For requests in flight when a shutdown begins.
     pub drain: Duration,
+}
+
+/// Where clients come in.
+#[derive(Debug)]
+pub struct Door {
+    /// Where they knock.
+    pub listener: TcpListener,
+    /// With it, they speak TLS.
+    pub certificate: Option<Certificate>,
+    /// For how many there is room.
+    pub room: Arc<Room>,
+    /// How long they may take.
+    pub bounds: Bounds,
 }
 
 /// The routes in force; others can be put in their place while requests are in flight,
@@ -45,29 +72,43 @@ impl Current {
     }
 }
 
-impl Service<Request<Incoming>> for Current {
-    type Response = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Response;
-    type Error = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Error;
-    type Future = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+/// One connection's client.
+struct Client {
+    current: Current,
+    place: Place,
+}
+
+impl Service<Request<Incoming>> for Client {
+    type Response = Response;
+    type Error = std::convert::Infallible;
+    type Future = Either<Routed, Ready<Result<Response, Self::Error>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        TowerToHyperService::new(Router::clone(&self.0.load())).call(request)
+        if self.place.is_welcome {
+            let routes = TowerToHyperService::new(Router::clone(&self.current.0.load()));
+            return Either::Left(routes.call(request));
+        }
+        let mut response = ApiError::overloaded().into_response();
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        Either::Right(ready(Ok(response.map(Body::new))))
     }
 }
 
+type Routed = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
+
 /// Serves until `shutdown` is done, then lets what is in flight finish within
 /// the drain bound. Returns whether all of it did.
-pub async fn serve<C: Clock>(
-    listener: TcpListener,
+pub async fn serve<C: Clock + Unpin>(
+    door: Door,
     current: Current,
     clock: C,
-    bounds: Bounds,
     shutdown: impl Future<Output = ()>,
 ) -> bool {
+    let Door { listener, certificate, room, bounds } = door;
     let graceful = GracefulShutdown::new();
     let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(bounds.header_read);
-    let mut shutdown = std::pin::pin!(shutdown);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(MAX_HEAD);
+    let mut shutdown: Pin<&mut _> = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -78,12 +119,33 @@ pub async fn serve<C: Clock>(
             clock.sleep(Duration::from_millis(10)).await;
             continue;
         };
+        let Some(place) = room.connect() else { continue };
         let _ = socket.set_nodelay(true);
-        let connection =
-            graceful.watch(http.serve_connection_with_upgrades(TokioIo::new(socket), current.clone()).into_owned());
-        // A client that hangs up in the middle is no error worth a line.
-        tokio::spawn(async move { _ = connection.await });
+        let socket = Patient::new(socket, clock.clone(), bounds.stalled);
+        let (http, client, watcher) = (http.clone(), Client { current: current.clone(), place }, graceful.watcher());
+        let Some(certificate) = &certificate else {
+            tokio::spawn(converse(http, socket, client, watcher));
+            continue;
+        };
+        let (acceptor, clock) = (certificate.acceptor(), clock.clone());
+        tokio::spawn(async move {
+            if let Some(Ok(socket)) = clock.within(bounds.head, acceptor.accept(socket)).await {
+                converse(http, socket, client, watcher).await;
+            }
+        });
     }
     drop(listener);
     clock.within(bounds.drain, graceful.shutdown()).await.is_some()
+}
+
+/// Answers what comes in on one connection.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    http: auto::Builder<TokioExecutor>,
+    socket: S,
+    client: Client,
+    watcher: Watcher,
+) {
+    let connection = http.serve_connection_with_upgrades(TokioIo::new(socket), client).into_owned();
+    // A client that hangs up in the middle is no error worth a line.
+    let _ = watcher.watch(connection).await;
 }

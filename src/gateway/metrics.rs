@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header;
 
-use super::Gateway;
+use super::{Gateway, Occupancy};
 use crate::clock::Clock;
 use crate::upstream::{NamedBreaker, Standing, Upstream};
 
@@ -30,7 +30,7 @@ pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Rou
 }
 
 fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
-    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway)
+    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway) + &room(gateway.room.occupancy())
 }
 
 fn reloads(reloads: &Reloads) -> String {
@@ -59,7 +59,7 @@ fn breakers<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
 fn drift<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
     let Some(status) = gateway.cascade.drift_status() else { return String::new() };
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
-    let rows = [
+    rows(&[
         ("cascade_drift_compared_total", "counter", "Prompts compared with the largest tier", status.compared as f64),
         ("cascade_drift_dropped_total", "counter", "Samples let go: too many in flight", status.dropped as f64),
         ("cascade_drift_failed_total", "counter", "Samples the largest tier did not answer", status.failed as f64),
@@ -71,7 +71,22 @@ fn drift<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
             "The point of the path in force; 0 is the largest tier alone",
             status.point as f64,
         ),
-    ];
+    ])
+}
+
+fn room(occupancy: Occupancy) -> String {
+    let Occupancy { connections, bytes, turned_away, shed } = occupancy;
+    #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
+    rows(&[
+        ("cascade_connections", "gauge", "Connections of clients", connections as f64),
+        ("cascade_held_bytes", "gauge", "What requests in flight are taken to hold", bytes as f64),
+        ("cascade_connections_refused_total", "counter", "Connections there was no room for", turned_away as f64),
+        ("cascade_requests_shed_total", "counter", "Requests there was no room for", shed as f64),
+    ])
+}
+
+/// Name, kind, help and value of each.
+fn rows(rows: &[(&str, &str, &str, f64)]) -> String {
     rows.iter().fold(String::new(), |text, (name, kind, help, value)| {
         text + &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
     })

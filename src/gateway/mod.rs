@@ -7,6 +7,8 @@
 mod api_error;
 mod batch;
 mod bill;
+mod body;
+mod certificate;
 mod completion;
 mod embeddings;
 mod headers;
@@ -15,6 +17,8 @@ mod listen;
 mod metrics;
 mod models;
 mod passthrough;
+mod patient;
+mod room;
 mod served;
 mod stream;
 mod traces;
@@ -36,13 +40,18 @@ use crate::openai::Endpoint;
 use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
 pub use api_error::ApiError;
+pub use certificate::{BadCertificate, Certificate};
 pub use keyring::{AllSpent, Keyring};
-pub use listen::{Bounds, Current, serve};
+pub use listen::{Bounds, Current, Door, serve};
 pub use metrics::{Reloads, metrics_router};
+pub use room::{Occupancy, Room};
 pub use traces::Traces;
 
 /// The most bytes of a request's body that are read.
 pub const MAX_BODY: usize = 32 << 20;
+
+/// What requests in flight hold at most, where nobody says otherwise.
+const MAX_HELD: usize = 512 << 20;
 
 /// What every request needs.
 #[derive(Debug)]
@@ -62,6 +71,7 @@ pub struct Gateway<U, C: Clock> {
     breakers: Vec<NamedBreaker>,
     /// Whose requests are answered; none: everybody's.
     keyring: Option<Arc<Keyring<C>>>,
+    room: Arc<Room>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -82,7 +92,14 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             reloads: Arc::default(),
             breakers: Vec::new(),
             keyring: None,
+            room: Arc::new(Room::new(usize::MAX, MAX_HELD)),
         }
+    }
+
+    /// Takes requests in as long as there is room.
+    #[must_use]
+    pub fn within(self, room: Arc<Room>) -> Self {
+        Self { room, ..self }
     }
 
     /// Answers those only who bring a key of these.

@@ -60,8 +60,13 @@ impl Served {
 
     /// Serves a policy with metrics; says where they are.
     pub fn start_with_metrics(policy: &Path) -> (Self, String) {
+        Self::start_with_metrics_as(policy, &[])
+    }
+
+    /// The same, with more arguments.
+    pub fn start_with_metrics_as(policy: &Path, arguments: &[&str]) -> (Self, String) {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-        let served = Self::start_as(Some(policy), &[], &["--metrics", &free.to_string()]);
+        let served = Self::start_as(Some(policy), &[], &[&["--metrics", &free.to_string()], arguments].concat());
         (served, format!("http://{free}/metrics"))
     }
 
