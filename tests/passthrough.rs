@@ -121,7 +121,7 @@ async fn an_upstream_that_is_down_is_said_in_openais_shape() {
     let text = back.text().await.expect("a body");
     assert_eq!(
         text,
-        r#"{"error":{"message":"no connection: Connection refused (os error 111)","type":"upstream_error","param":null,"code":"upstream_unreachable"}}"#
+        r#"{"error":{"message":"no answer: Connection refused (os error 111)","type":"upstream_error","param":null,"code":"upstream_unreachable"}}"#
     );
 }
 

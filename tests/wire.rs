@@ -268,7 +268,7 @@ async fn an_upstream_that_is_down() {
     let policy = two_tiers(folder.path(), &format!("http://{free}/v1"), "");
     let fake = Fake::start(|_| ok(&json!({}))).await;
     let s = Setup { served: Served::start(Some(&policy)), fake, _folder: folder };
-    let refused = "no connection: Connection refused (os error 111)";
+    let refused = "no answer: Connection refused (os error 111)";
     let message = format!("No tier gave an answer that could be served: small: {refused}; large: {refused}.");
     assert_eq!(s.error().await, (502, "false".into(), json!("upstream_unreachable"), message));
 }

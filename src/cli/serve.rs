@@ -10,12 +10,16 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use tokio::net::TcpListener;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder};
 
 use super::load::{self, Loaded};
 use super::renewal::Renewed;
-use super::serving::Serving;
+use super::serving::{Lasting, Serving};
 use crate::clock::SystemClock;
 use crate::gateway::{Bounds, Door, Room, Traces, serve};
+
+/// Lines of the log that may wait to be written.
+const LINES_WAITING: usize = 4096;
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
@@ -79,29 +83,47 @@ impl Serve {
             );
         }
         let level = if self.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
+        // Written by a thread of its own: whoever reads standard error may be slow.
+        let (writer, until_written) = NonBlockingBuilder::default()
+            .buffered_lines_limit(LINES_WAITING)
+            .lossy(true)
+            .thread_name("log")
+            .finish(std::io::stderr());
+        let log = writer.error_counter();
         tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(std::io::stderr)
+            .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             // Whoever reads standard error may be gone.
             .log_internal_errors(false)
             .init();
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded))
+        let served =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded, log))?;
+        drop(until_written);
+        eprintln!("cascade: {served}");
+        Ok(ExitCode::SUCCESS)
     }
 
-    async fn serve(self, loaded: Loaded) -> anyhow::Result<ExitCode> {
+    /// Serves until it is told to stop; says how it went.
+    async fn serve(self, loaded: Loaded, log: ErrorCounter) -> anyhow::Result<&'static str> {
         let clock = SystemClock::start();
         let traces = self.traces.as_deref().map(|path| {
             let traces = Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display()));
             traces.map(Arc::new)
         });
+        let traces = traces.transpose()?;
         let policy = loaded.policy.clone();
         let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
         let connections = usize::try_from(u64::from(self.connections).min(files * 3 / 4))?;
         let room = Arc::new(Room::new(connections, (self.room as usize) << 20));
         let certificate = self.tls_cert.zip(self.tls_key).map(|(chain, key)| Renewed::read(chain, key)).transpose()?;
-        let serving = Serving::begin(self.policy.clone(), loaded, clock, traces.transpose()?, room.clone())?;
+        let serving = Serving::begin(
+            self.policy.clone(),
+            loaded,
+            clock,
+            Lasting { traces: traces.clone(), log, room: room.clone() },
+        )?;
         let seconds = Duration::from_secs;
         let bounds = Bounds { head: seconds(self.idle), stalled: seconds(self.stalled), drain: seconds(self.drain) };
         if let Some(address) = self.metrics {
@@ -132,11 +154,10 @@ impl Serve {
         let door = Door { listener, certificate: in_force, room, bounds };
         let drained = serve(door, routes, clock, shutdown).await;
         books.save();
-        eprintln!(
-            "cascade: {}",
-            if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" }
-        );
-        Ok(ExitCode::SUCCESS)
+        if let Some(traces) = traces {
+            traces.flush();
+        }
+        Ok(if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" })
     }
 }
 

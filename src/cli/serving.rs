@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::books::Books;
 use super::load::{self, Loaded};
@@ -18,7 +19,7 @@ use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, ro
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
-    Balanced, Cached, Heir, Judged, Limited, Live, NamedBreaker, Origin, Passage, Recorded, layered,
+    Balanced, Cached, Heir, Judged, Limited, Live, NamedBreaker, Origin, Passage, Recorded, Upstream, layered,
 };
 
 /// How often files are looked at. Their content is compared: symbolic links that are
@@ -28,16 +29,28 @@ pub(super) const EVERY: Duration = Duration::from_secs(2);
 /// The whole stack of layers.
 type Layers<C> = Judged<Cached<Limited<Balanced<Origin<C>, C>, C>, C>, C>;
 
+/// What outlives every policy.
+pub(super) struct Lasting {
+    pub traces: Option<Arc<Traces>>,
+    pub log: ErrorCounter,
+    pub room: Arc<Room>,
+}
+
+impl Lasting {
+    fn join<U: Upstream, C: Clock>(&self, gateway: Gateway<U, C>) -> Gateway<U, C> {
+        gateway.tracing_to(self.traces.clone()).logging_through(self.log.clone()).within(self.room.clone())
+    }
+}
+
 /// A policy being served.
 pub(super) struct Serving {
     path: Option<PathBuf>,
     loaded: Loaded,
     clock: SystemClock,
-    traces: Option<Arc<Traces>>,
+    lasting: Lasting,
     gateway: Arc<Gateway<Layers<SystemClock>, SystemClock>>,
     breakers: Vec<NamedBreaker>,
     reloads: Arc<Reloads>,
-    room: Arc<Room>,
     /// What was spent with keys.
     pub books: Books,
     /// What a client of recorded answers is told.
@@ -53,21 +66,14 @@ impl Serving {
     ///
     /// # Errors
     /// Where an upstream cannot be made from the policy.
-    pub fn begin(
-        path: Option<PathBuf>,
-        loaded: Loaded,
-        clock: SystemClock,
-        traces: Option<Arc<Traces>>,
-        room: Arc<Room>,
-    ) -> anyhow::Result<Self> {
+    pub fn begin(path: Option<PathBuf>, loaded: Loaded, clock: SystemClock, lasting: Lasting) -> anyhow::Result<Self> {
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
-        let gateway =
-            gateway.tracing_to(traces.clone()).counting(reloads.clone()).guarded_by(keyring).within(room.clone());
+        let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
-        Ok(Self { path, loaded, clock, traces, gateway, breakers, reloads, room, books, hint, routes, metrics })
+        Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, metrics })
     }
 
     /// Reads the policy again at each SIGHUP, and where its files have changed.
@@ -114,8 +120,8 @@ impl Serving {
         }
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
         let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
-        let gateway = gateway.tracing_to(self.traces.clone()).counting(self.reloads.clone());
-        let mut gateway = gateway.guarded_by(keyring).within(self.room.clone());
+        let gateway = self.lasting.join(gateway).counting(self.reloads.clone());
+        let mut gateway = gateway.guarded_by(keyring);
         gateway.inherit(&self.gateway);
         (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
         self.routes.replace(router(&self.gateway));

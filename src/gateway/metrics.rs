@@ -7,6 +7,7 @@ use axum::Router;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use http::header;
+use tracing_appender::non_blocking::ErrorCounter;
 
 use super::{Gateway, Occupancy};
 use crate::clock::Clock;
@@ -30,7 +31,7 @@ pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Rou
 }
 
 fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
-    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway) + &room(gateway.room.occupancy())
+    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway) + &room(gateway.room.occupancy()) + &lost(gateway)
 }
 
 fn reloads(reloads: &Reloads) -> String {
@@ -82,6 +83,16 @@ fn room(occupancy: Occupancy) -> String {
         ("cascade_held_bytes", "gauge", "What requests in flight are taken to hold", bytes as f64),
         ("cascade_connections_refused_total", "counter", "Connections there was no room for", turned_away as f64),
         ("cascade_requests_shed_total", "counter", "Requests there was no room for", shed as f64),
+    ])
+}
+
+fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
+    let traces = gateway.traces.as_ref().map_or(0, |traces| traces.dropped());
+    let lines = gateway.log.as_ref().map_or(0, ErrorCounter::dropped_lines);
+    #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
+    rows(&[
+        ("cascade_traces_dropped_total", "counter", "Traces let go: the disk is too slow", traces as f64),
+        ("cascade_log_lines_dropped_total", "counter", "Lines let go: nobody reads standard error", lines as f64),
     ])
 }
 

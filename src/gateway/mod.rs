@@ -33,6 +33,7 @@ use axum::routing::{get, post};
 use http::{HeaderValue, Method};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::cascade::Cascade;
 use crate::clock::Clock;
@@ -72,6 +73,8 @@ pub struct Gateway<U, C: Clock> {
     /// Whose requests are answered; none: everybody's.
     keyring: Option<Arc<Keyring<C>>>,
     room: Arc<Room>,
+    /// Lines of the log that were dropped.
+    log: Option<ErrorCounter>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -93,7 +96,14 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             breakers: Vec::new(),
             keyring: None,
             room: Arc::new(Room::new(usize::MAX, MAX_HELD)),
+            log: None,
         }
+    }
+
+    /// Shows among the metrics how many lines of the log were dropped.
+    #[must_use]
+    pub fn logging_through(self, log: ErrorCounter) -> Self {
+        Self { log: Some(log), ..self }
     }
 
     /// Takes requests in as long as there is room.

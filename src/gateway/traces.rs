@@ -7,7 +7,8 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use crate::explanation::Explanation;
 
@@ -17,8 +18,15 @@ const WAITING: usize = 4096;
 /// Writes traces to a file.
 #[derive(Debug)]
 pub struct Traces {
-    send: SyncSender<Explanation>,
+    send: SyncSender<Message>,
     dropped: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(Box<Explanation>),
+    /// Everything before it is to be written; then this is told.
+    Flush(SyncSender<()>),
 }
 
 impl Traces {
@@ -28,10 +36,18 @@ impl Traces {
     /// When it cannot be opened.
     pub fn to(path: &Path) -> std::io::Result<Self> {
         let mut file = BufWriter::new(OpenOptions::new().create(true).append(true).open(path)?);
-        let (send, receive) = sync_channel::<Explanation>(WAITING);
+        let (send, receive) = sync_channel::<Message>(WAITING);
         std::thread::spawn(move || {
             while let Ok(first) = receive.recv() {
-                for told in std::iter::once(first).chain(receive.try_iter()) {
+                let mut flushed = Vec::new();
+                for message in std::iter::once(first).chain(receive.try_iter()) {
+                    let told = match message {
+                        Message::Line(told) => told,
+                        Message::Flush(done) => {
+                            flushed.push(done);
+                            continue;
+                        }
+                    };
                     let written = serde_json::to_writer(&mut file, &told).map_err(std::io::Error::from);
                     if let Err(error) = written.and_then(|()| file.write_all(b"\n")) {
                         tracing::warn!("a trace could not be written: {error}");
@@ -41,14 +57,28 @@ impl Traces {
                 if let Err(error) = file.flush() {
                     tracing::warn!("traces could not be written: {error}");
                 }
+                flushed.iter().for_each(|done| _ = done.try_send(()));
             }
         });
         Ok(Self { send, dropped: AtomicU64::new(0) })
     }
 
+    /// How many were dropped.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until all so far are written, for a second at most.
+    pub fn flush(&self) {
+        let (done, told) = sync_channel(1);
+        if self.send.try_send(Message::Flush(done)).is_ok() {
+            let _ = told.recv_timeout(Duration::from_secs(1));
+        }
+    }
+
     /// Hands one over, or drops it.
     pub(super) fn note(&self, told: Explanation) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.send.try_send(told) {
+        if self.send.try_send(Message::Line(Box::new(told))).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(dropped, "traces are dropped: the disk is too slow");

@@ -43,8 +43,8 @@ pub enum Failure {
         /// What the upstream's `Retry-After` said.
         retry_after: Option<Duration>,
     },
-    /// No connection.
-    #[error("no connection: {0}")]
+    /// No connection, or none that spoke HTTP to the end of a head.
+    #[error("no answer: {0}")]
     Unreachable(String),
     /// The body broke off.
     #[error("the answer broke off after {received} bytes")]

@@ -22,7 +22,7 @@ use crate::prompt::Prompt;
 use crate::trace::{Failure, Phase};
 
 /// The most bytes of one answer that are read.
-const MAX_ANSWER: usize = 64 << 20;
+const MAX_ANSWER: usize = 32 << 20;
 /// The most bytes of an error's body that are kept.
 const MAX_ERROR: usize = 64 << 10;
 /// One live upstream.

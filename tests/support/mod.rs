@@ -87,7 +87,11 @@ impl Served {
         let mut first = String::new();
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut first).expect("a first line");
         let url = first.split_once("listening on ").and_then(|(_, rest)| rest.split_once("/v1,"));
-        let url = url.unwrap_or_else(|| panic!("not the line of a listening server: {first:?}")).0.to_owned();
+        let Some((url, _)) = url else {
+            let output = child.wait_with_output().expect("it ends");
+            panic!("not the line of a listening server: {first:?}\n{}", shown(&output));
+        };
+        let url = url.to_owned();
         Self { child, url }
     }
 
