@@ -53,7 +53,7 @@ pub fn nonsense() -> Vec<(&'static str, Vec<u8>)> {
         ("dots", text("GET /v1/../../etc/passwd HTTP/1.1\r\nhost: x\r\n\r\n")),
         ("nul_in_path", text("GET /v1/\0 HTTP/1.1\r\nhost: x\r\n\r\n")),
         ("bare_line_ends", text("GET /nowhere HTTP/1.1\nhost: x\n\n")),
-        ("noise", (0u32..4096).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect()),
+        ("noise", (0u32..4096).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect()),
         ("odd_method", text("BREW /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")),
     ]
 }
@@ -85,7 +85,7 @@ pub async fn abort(address: &str, body: &str, after: Duration, part: f64) {
     let sent = (bytes.len() as f64 * part) as usize;
     let _ = socket.write_all(&bytes[..sent.min(bytes.len())]).await;
     SystemClock::start().sleep(after).await;
-    if after.as_millis() % 2 == 0 {
+    if after.as_millis().is_multiple_of(2) {
         let _ = socket.set_zero_linger();
     }
 }

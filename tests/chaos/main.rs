@@ -82,7 +82,7 @@ async fn end_of(response: reqwest::Response, nonce: &str, what: &str) -> End {
     }
     let last = frames.last().unwrap_or_else(|| panic!("{what}: no frames"));
     if *last == "[DONE]" {
-        assert!(whose.iter().any(|own| *own == said), "{what}: {text}");
+        assert!(whose.contains(&said), "{what}: {text}");
         return End::Answered;
     }
     assert!(is_envelope(last.as_bytes()), "{what}: ends in {last}");
@@ -176,9 +176,9 @@ async fn a_hostile_upstream_and_hostile_clients() {
     // What was answered is in the traces: as many as clients saw, those that hung up aside.
     let counted: usize = ends.lock().expect("no panic before").values().sum();
     let log = served.stop();
-    let traced = std::fs::read_to_string(&traces).expect("traces").lines().count();
-    println!("{requests} requests, {counted} answered, {traced} traced");
-    assert!(traced >= counted, "{traced} traces of {counted} answers");
+    let lines = std::fs::read_to_string(&traces).expect("traces").lines().count();
+    println!("{requests} requests, {counted} answered, {lines} traced");
+    assert!(lines >= counted, "{lines} traces of {counted} answers");
     assert!(!log.contains("panicked"), "{log}");
 }
 

@@ -193,6 +193,7 @@ async fn answer(socket: &mut TcpStream, asked: &Asked) -> Option<()> {
 }
 
 /// Does wrong what it is told to. Says whether it did, and is done.
+#[expect(clippy::too_many_lines, reason = "a list")]
 async fn misbehave(socket: &mut TcpStream, asked: &Asked) -> bool {
     let clock = SystemClock::start();
     let right = if asked.streams { frames(asked, "\n").concat() } else { whole(asked) };
@@ -285,7 +286,7 @@ async fn misbehave(socket: &mut TcpStream, asked: &Asked) -> bool {
             while socket.write_all(line.as_bytes()).await.is_ok() {}
             return true;
         }
-        "many_heads" => headed(&(0..5000).map(|n| format!("x-{n}: 1\r\n")).collect::<String>()),
+        "many_heads" => headed(&"x-a: 1\r\n".repeat(5000)),
         "nul_in_head" => headed("x-odd: a\0b\r\n"),
         "informs_for_good" => {
             while socket.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").await.is_ok() {
@@ -311,7 +312,7 @@ async fn misbehave(socket: &mut TcpStream, asked: &Asked) -> bool {
         "huge_frame" => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 99999999\r\n\r\ndata: \"";
             let _ = socket.write_all(head.as_bytes()).await;
-            while socket.write_all(&[b'a'; 65536]).await.is_ok() {}
+            while socket.write_all(&[b'a'; 16384]).await.is_ok() {}
             return true;
         }
         _ => return false,
