@@ -2,6 +2,7 @@
 //!
 //! Invariant: all four keys are always there; `param` and `code` may be null.
 
+use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -49,6 +50,19 @@ pub fn excerpt(body: &[u8]) -> String {
         Some((at, _)) => format!("{}...", &joined[..at]),
         None => joined,
     }
+}
+
+/// The same bytes with stars where they hold a secret.
+#[must_use]
+pub fn hidden(bytes: Bytes, secret: &[u8]) -> Bytes {
+    if secret.is_empty() || memchr::memmem::find(&bytes, secret).is_none() {
+        return bytes;
+    }
+    let mut starred = BytesMut::from(&bytes[..]);
+    for at in memchr::memmem::find_iter(&bytes, secret) {
+        starred[at..at + secret.len()].fill(b'*');
+    }
+    starred.freeze()
 }
 
 /// Whether a word holds something like a provider's key.

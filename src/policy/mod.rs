@@ -205,7 +205,7 @@ impl Policy {
             }
         };
         let policy = read.and_then(|file| resolve::resolve(&file, &reader.texts, &mut reader.problems));
-        let problems = Problems::new(path, source, reader.problems);
+        let problems = Problems::new(path, source, reader.into_problems());
         match policy {
             Some(policy) if problems.warnings_and_errors().1 == 0 => Ok((policy, problems)),
             _ => Err(problems),

@@ -48,14 +48,26 @@ impl Problem {
 /// A source with asterisks in the place of what looks like a key, as many, so that
 /// places stay: problems end up in logs.
 fn masked(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    for part in source.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c))) {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "-_*.".contains(c);
+    let mut out = source.to_owned();
+    let mut star = |range: Range<usize>| {
+        // As many bytes, so that every place stays where it is.
+        out.replace_range(range.clone(), &"*".repeat(range.len()));
+    };
+    let mut at = 0;
+    for part in source.split_inclusive(|c: char| !is_part(c)) {
         if looks_secret(part) {
-            let end = part.trim_end_matches(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c))).len();
-            out.extend(std::iter::repeat_n('*', end));
-            out.push_str(&part[end..]);
-        } else {
-            out.push_str(part);
+            star(at..at + part.trim_end_matches(|c: char| !is_part(c)).len());
+        }
+        at += part.len();
+    }
+    // What stands for a key is one, whatever it looks like.
+    for (at, name) in source.match_indices("api_key") {
+        let value = source[at + name.len()..].trim_start_matches(|c: char| " \t:\"'".contains(c));
+        let start = source.len() - value.len();
+        let end = value.find(|c: char| c.is_whitespace() || "\"',}#".contains(c)).unwrap_or(value.len());
+        if !value.starts_with("${") {
+            star(start..start + end);
         }
     }
     out

@@ -66,6 +66,9 @@ impl Outside<'_> {
     }
 }
 
+/// A shorter value of a variable is no secret, and would be found where it is not meant.
+const MIN_SECRET: usize = 8;
+
 /// Gathers problems while shapes are read.
 pub struct Reader<'a> {
     /// What is wrong so far.
@@ -73,13 +76,15 @@ pub struct Reader<'a> {
     outside: Outside<'a>,
     /// The texts of all files read, which count for the policy's digest.
     pub texts: Vec<String>,
+    /// Values of variables, each with how it was written.
+    filled: Vec<(String, String)>,
 }
 
 impl<'a> Reader<'a> {
     /// Nothing read yet.
     #[must_use]
     pub fn new(outside: Outside<'a>) -> Self {
-        Self { problems: Vec::new(), outside, texts: Vec::new() }
+        Self { problems: Vec::new(), outside, texts: Vec::new(), filled: Vec::new() }
     }
 
     /// The text of a file that the policy names.
@@ -96,6 +101,19 @@ impl<'a> Reader<'a> {
     pub fn refuse<T>(&mut self, at: &Range<usize>, what: impl Into<String>, help: impl Into<String>) -> Option<T> {
         self.problems.push(Problem::new(at.clone(), what).help(help));
         None
+    }
+
+    /// What is wrong, in words without the values of variables: any may be a key.
+    pub fn into_problems(self) -> Vec<Problem> {
+        let telling: Vec<_> = self.filled.into_iter().filter(|(value, _)| value.len() >= MIN_SECRET).collect();
+        let mut problems = self.problems;
+        for problem in &mut problems {
+            for (value, written) in &telling {
+                problem.what = problem.what.replace(value, written);
+                problem.help = problem.help.take().map(|help| help.replace(value, written));
+            }
+        }
+        problems
     }
 
     /// The text of a single value with its `${VAR}` filled in.
@@ -151,6 +169,7 @@ impl<'a> Reader<'a> {
             };
             out.push_str(&rest[..start]);
             out.push_str(&value);
+            self.filled.push((value, rest[start..=end].to_owned()));
             rest = &rest[end + 1..];
         }
         out.push_str(rest);

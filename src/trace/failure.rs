@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::answer::NotAnAnswer;
-use crate::openai::envelope::excerpt;
+use crate::openai::envelope::{self, excerpt};
 
 /// Why a tier gave no answer.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -120,6 +120,26 @@ impl fmt::Display for Phase {
 }
 
 impl Failure {
+    /// The same, with stars where the upstream repeats a secret.
+    #[must_use]
+    pub fn hiding(mut self, secret: &[u8]) -> Self {
+        let hide = |text: &mut String| {
+            let hidden = envelope::hidden(std::mem::take(text).into(), secret);
+            *text = String::from_utf8_lossy(&hidden).into_owned();
+        };
+        match &mut self {
+            Self::Refused { body, .. } => *body = envelope::hidden(std::mem::take(body), secret),
+            Self::Malformed { content_type, why } => {
+                hide(content_type);
+                if let NotAnAnswer::Error(said) | NotAnAnswer::Shape(said) = why {
+                    hide(said);
+                }
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// What the upstream said for itself, short and without keys; empty where
     /// it said nothing.
     #[must_use]

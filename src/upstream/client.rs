@@ -27,6 +27,9 @@ pub enum CannotStart {
     },
 }
 
+/// Bytes of an error that are looked at.
+pub(super) const MAX_ERROR: usize = 64 << 10;
+
 /// A client that follows no redirect, uses no proxy of the environment, and
 /// leaves bodies compressed as they are.
 pub(super) fn client(base_url: &str, timeouts: Timeouts) -> Result<Client, CannotStart> {
@@ -45,13 +48,30 @@ pub(super) fn client(base_url: &str, timeouts: Timeouts) -> Result<Client, Canno
     client.build().map_err(|source| CannotStart::Client { upstream: base_url.to_owned(), source })
 }
 
-/// The `Authorization` header, marked so that nothing prints it.
-pub(super) fn authorization(base_url: &str, key: Option<&Secret>) -> Result<Option<HeaderValue>, CannotStart> {
-    let Some(key) = key else { return Ok(None) };
-    let value = HeaderValue::from_str(&format!("Bearer {}", key.expose()));
-    let mut value = value.map_err(|_| CannotStart::Key(base_url.to_owned()))?;
-    value.set_sensitive(true);
-    Ok(Some(value))
+/// The key that an upstream asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Key(HeaderValue);
+
+const SCHEME: &str = "Bearer ";
+
+impl Key {
+    /// Marked so that nothing prints it.
+    pub fn new(base_url: &str, key: &Secret) -> Result<Self, CannotStart> {
+        let value = HeaderValue::from_str(&format!("{SCHEME}{}", key.expose()));
+        let mut value = value.map_err(|_| CannotStart::Key(base_url.to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// The `Authorization` header.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+
+    /// To be hidden wherever an upstream repeats it.
+    pub fn secret(&self) -> &[u8] {
+        &self.0.as_bytes()[SCHEME.len()..]
+    }
 }
 
 /// The cause at the bottom, which says most in fewest words; the layers above

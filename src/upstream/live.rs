@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response};
 
-use super::client::{CannotStart, authorization, client, innermost};
+use super::client::{CannotStart, Key, MAX_ERROR, client, innermost};
 use super::{Delivery, Flow, Reply, Said, Upstream};
 use crate::answer::{Answer, Gathered};
 use crate::clock::Clock;
@@ -23,8 +23,6 @@ use crate::trace::{Failure, Phase};
 
 /// The most bytes of one answer that are read.
 const MAX_ANSWER: usize = 32 << 20;
-/// The most bytes of an error's body that are kept.
-const MAX_ERROR: usize = 64 << 10;
 /// One live upstream.
 #[derive(Debug)]
 pub struct Live<C> {
@@ -32,7 +30,7 @@ pub struct Live<C> {
     clock: C,
     timeouts: Timeouts,
     urls: HashMap<&'static str, String>,
-    authorization: Option<HeaderValue>,
+    key: Option<Key>,
 }
 
 impl<C: Clock> Live<C> {
@@ -47,7 +45,7 @@ impl<C: Clock> Live<C> {
             clock,
             timeouts,
             urls: urls.into(),
-            authorization: authorization(base_url, key)?,
+            key: key.map(|key| Key::new(base_url, key)).transpose()?,
         })
     }
 
@@ -65,8 +63,8 @@ impl<C: Clock> Live<C> {
                 *key = of_tier;
             }
         }
-        if let Some(key) = &self.authorization {
-            headers.insert(header::AUTHORIZATION, key.clone());
+        if let Some(key) = &self.key {
+            headers.insert(header::AUTHORIZATION, key.header());
         }
         let sent = self.client.post(&self.urls[prompt.endpoint.path()]).headers(headers).body(body).send();
         // A whole answer's head comes when all of it is there.
@@ -121,7 +119,7 @@ impl<C: Clock> Live<C> {
         let pieces = self.pieces(response, deadline);
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
-            let frames = frames(prompt.endpoint, pieces);
+            let frames = frames(prompt.endpoint, pieces).map_err(hiding(self.key.clone()));
             if delivery != Delivery::Hold && prompt.stream {
                 return Ok(Reply::live(Said::Flow(Flow { frames: first_frame_checked(frames).await?, headers })));
             }
@@ -139,8 +137,13 @@ impl<C: Clock> Upstream for Live<C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
         let bound = self.timeouts.total;
         let asked = self.clock.within(bound, self.ask_in_time(tier, prompt, delivery)).await;
-        asked.unwrap_or(Err(Failure::TimedOut { phase: Phase::WholeAnswer, bound }))
+        asked.unwrap_or(Err(Failure::TimedOut { phase: Phase::WholeAnswer, bound })).map_err(hiding(self.key.clone()))
     }
+}
+
+/// Hides the key in what a failure says.
+fn hiding(key: Option<Key>) -> impl Fn(Failure) -> Failure + Send + 'static {
+    move |failure| key.iter().fold(failure, |failure, key| failure.hiding(key.secret()))
 }
 
 async fn gather(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> Result<Bytes, Failure> {

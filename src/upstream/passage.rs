@@ -6,15 +6,17 @@
 
 use std::pin::pin;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use reqwest::{Client, Response};
 use tokio::sync::oneshot;
 
-use super::client::{CannotStart, authorization, client, innermost};
+use super::client::{CannotStart, Key, MAX_ERROR, client, innermost};
 use crate::clock::Clock;
+use crate::openai::envelope::hidden;
 use crate::policy::{Secret, Timeouts};
 use crate::trace::{Failure, Phase};
 
@@ -25,7 +27,7 @@ pub struct Passage<C> {
     clock: C,
     timeouts: Timeouts,
     base_url: String,
-    authorization: Option<HeaderValue>,
+    key: Option<Key>,
 }
 
 impl<C: Clock> Passage<C> {
@@ -39,7 +41,7 @@ impl<C: Clock> Passage<C> {
             clock,
             timeouts,
             base_url: base_url.to_owned(),
-            authorization: authorization(base_url, key)?,
+            key: key.map(|key| Key::new(base_url, key)).transpose()?,
         })
     }
 
@@ -61,8 +63,8 @@ impl<C: Clock> Passage<C> {
         E: Into<Box<dyn std::error::Error + Send + Sync>> + Send + 'static,
     {
         let mut onward = onward(headers, upgrades);
-        if let Some(key) = &self.authorization {
-            onward.insert(header::AUTHORIZATION, key.clone());
+        if let Some(key) = &self.key {
+            onward.insert(header::AUTHORIZATION, key.header());
         }
         let mut request = self.client.request(method, format!("{}{path}", self.base_url)).headers(onward);
         // An upload takes as long as its sender takes; the upstream's time
@@ -92,9 +94,32 @@ impl<C: Clock> Passage<C> {
         }
     }
 
-    /// The body of a response as it comes. What is passed through may well be
+    /// The body of a response as it comes; an error's beginning with stars where it
+    /// repeats the key. What is passed through may well be
     /// silent for a while, but not for longer than a whole answer may take.
-    pub fn pieces(&self, response: Response) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static + use<C> {
+    pub fn pieces(&self, response: Response) -> BoxStream<'static, Result<Bytes, Failure>> {
+        let key = self.key.clone().filter(|_| response.status().as_u16() >= 400);
+        let mut pieces = self.untouched(response);
+        let Some(key) = key else { return pieces };
+        let beginning = async move {
+            let (mut beginning, mut end) = (BytesMut::new(), None);
+            while beginning.len() < MAX_ERROR && end.is_none() {
+                match pieces.next().await {
+                    Some(Ok(piece)) => beginning.extend_from_slice(&piece),
+                    other => end = Some(other),
+                }
+            }
+            let rest = match end {
+                Some(None) => stream::empty().boxed(),
+                Some(Some(failed)) => stream::once(async { failed }).boxed(),
+                None => pieces,
+            };
+            stream::once(async move { Ok(hidden(beginning.freeze(), key.secret())) }).chain(rest)
+        };
+        stream::once(beginning).flatten().boxed()
+    }
+
+    fn untouched(&self, response: Response) -> BoxStream<'static, Result<Bytes, Failure>> {
         let (clock, bound) = (self.clock.clone(), self.timeouts.total);
         let state = (response.bytes_stream().boxed(), 0usize);
         stream::try_unfold(state, move |(mut body, received)| {
@@ -111,6 +136,7 @@ impl<C: Clock> Passage<C> {
                 }
             }
         })
+        .boxed()
     }
 }
 
