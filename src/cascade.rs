@@ -146,6 +146,7 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         let ladder = &self.conversations.narrowed(&policy.started(ladder, prompt), prompt).await;
         let mut trace = Trace::default();
         let mut flow = None;
+        trace.attempts.extend(self.recalled(policy, ladder, prompt).await);
         loop {
             match next_step(policy, ladder, prompt.stream, &trace) {
                 Step::Ask { tier, is_last, delivery } => {
@@ -166,9 +167,37 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         Run { trace, flow }
     }
 
+    /// The answer that a larger tier has given already, where it may stand for a smaller
+    /// one's and would be accepted.
+    async fn recalled(&self, policy: &Policy, ladder: &Ladder, prompt: &Prompt) -> Option<Attempt> {
+        let larger = ladder.tiers().iter().skip(1).map(|tier| &policy.tiers[*tier]);
+        for tier in larger.filter(|tier| tier.cache.is_some_and(|cache| cache.for_smaller)) {
+            let asked_at = self.clock.now();
+            let Some(reply) = self.upstream.recall(tier, prompt).await else { continue };
+            let asking =
+                Asking { policy, tier, is_last: tier.index == ladder.last(), prompt, trace: &Trace::default() };
+            let (attempt, _) = self.attempt(asking, asked_at, Ok(reply), Delivery::Hold).await;
+            if matches!(&attempt.outcome, Outcome::Answered { verdict, .. } if verdict.is_accepted) {
+                return Some(attempt);
+            }
+        }
+        None
+    }
+
     async fn ask(&self, asking: Asking<'_>, delivery: Delivery) -> (Attempt, Option<Flow>) {
         let asked_at = self.clock.now();
         let reply = self.upstream.ask(asking.tier, asking.prompt, delivery).await;
+        self.attempt(asking, asked_at, reply, delivery).await
+    }
+
+    /// What a reply makes of an attempt that began at `asked_at`.
+    async fn attempt(
+        &self,
+        asking: Asking<'_>,
+        asked_at: Duration,
+        reply: Result<Reply, Failure>,
+        delivery: Delivery,
+    ) -> (Attempt, Option<Flow>) {
         let told = reply.as_ref().map_or((CacheUse::Off, None, Cost::FREE), |r| (r.cache, r.quality, r.judging));
         let (cache, quality, judging) = told;
         let judged = match reply {

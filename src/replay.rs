@@ -18,7 +18,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::exchange::Exchange;
 use crate::policy::Policy;
 use crate::trace::Trace;
-use crate::upstream::{Cached, Recorded, layered};
+use crate::upstream::{Cached, Embedders, Recorded, layered};
 
 /// Most prompts in flight at once; a prompt that arrives past that waits, as
 /// it would in a client's queue. Bounds memory.
@@ -67,7 +67,8 @@ impl Replay {
     pub fn new(policy: Arc<Policy>) -> Self {
         let clock = ManualClock::default();
         let recorded = Recorded::new(clock.clone());
-        let upstream = layered(recorded.clone(), &policy, clock.clone()).map(Cached::evicting_at_once);
+        let upstream =
+            layered(recorded.clone(), &policy, clock.clone(), &Embedders::none()).map(Cached::evicting_at_once);
         let cascade = Arc::new(Cascade::new(policy.clone(), upstream, clock.clone()));
         let clock_of_runs = clock.clone();
         let start = move |number, arrival: Duration, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {

@@ -139,6 +139,14 @@ fn rules_that_join_several_keys_are_reported_too() {
         with("output: 0.4 }", "output: 0.4 }\n    limits: { requests_per_minute: 1, burst: 100000 }"),
         with("output: 0.4 }", "output: 0.4 }\n    limits: { burst: 5, when_full: wait }"),
         with("output: 0.4 }", "output: 0.4 }\n    limits: { concurrent: 5, when_full: { refuse: 1s } }"),
+        with(
+            "output: 0.4 }",
+            "output: 0.4 }\n    cache: { similar: { upstream: nowhere, model: m, at_least: 0.5, questions: 0 } }",
+        ),
+        with(
+            "output: 0.4 }",
+            "output: 0.4 }\n    cache: { similar: { upstream: up, model: m, at_least: 0.5, questions: 0 } }",
+        ),
     ];
     let shown: Vec<String> = all.iter().map(|source| parse(source).expect_err(source).to_string()).collect();
     insta::assert_snapshot!(shown.join("\n\n"));

@@ -19,7 +19,7 @@ use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, ro
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
-    Balanced, Cached, Heir, Judged, Limited, Live, NamedBreaker, Origin, Passage, Recorded, Upstream, layered,
+    Balanced, Embedders, Heir, Layers, Live, NamedBreaker, Origin, Passage, Recorded, Upstream, layered,
 };
 
 /// How often files are looked at. Their content is compared: symbolic links that are
@@ -27,7 +27,7 @@ use crate::upstream::{
 pub(super) const EVERY: Duration = Duration::from_secs(2);
 
 /// The whole stack of layers.
-type Layers<C> = Judged<Cached<Limited<Balanced<Origin<C>, C>, C>, C>, C>;
+type Stack = Layers<Balanced<Origin<SystemClock>, SystemClock>, SystemClock>;
 
 /// What outlives every policy.
 pub(super) struct Lasting {
@@ -48,7 +48,7 @@ pub(super) struct Serving {
     loaded: Loaded,
     clock: SystemClock,
     lasting: Lasting,
-    gateway: Arc<Gateway<Layers<SystemClock>, SystemClock>>,
+    gateway: Arc<Gateway<Stack, SystemClock>>,
     breakers: Vec<NamedBreaker>,
     reloads: Arc<Reloads>,
     /// What was spent with keys.
@@ -137,14 +137,14 @@ fn folder(path: Option<&Path>) -> &Path {
 }
 
 /// A gateway, what to tell a client whose prompt is not recorded, and the breakers.
-type Made = (Gateway<Layers<SystemClock>, SystemClock>, String, Vec<NamedBreaker>);
+type Made = (Gateway<Stack, SystemClock>, String, Vec<NamedBreaker>);
 
 fn gateway(policy: &Arc<Policy>, clock: SystemClock, before: &[NamedBreaker]) -> anyhow::Result<Made> {
     let (origins, hint) = origins(policy, clock)?;
     let balanced = Balanced::new(origins, policy, clock, before);
     let breakers = balanced.breakers();
     let passage = passage(policy, clock)?;
-    let upstream = layered(balanced, policy, clock).asking()?;
+    let upstream = layered(balanced, policy, clock, &Embedders::of(policy, &clock)?).asking()?;
     let cascade = Cascade::new(policy.clone(), upstream, clock);
     Ok((Gateway::new(cascade, clock, passage, hint.clone()).showing(breakers.clone()), hint, breakers))
 }

@@ -10,6 +10,7 @@ use super::acceptance::AcceptFile;
 use super::budget::{BudgetFile, WhenAllFail};
 use regex::Regex;
 
+use super::caches::CacheFile;
 use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
 use super::key_file::KeysAt;
@@ -176,21 +177,6 @@ shape! {
         cached_input: Option<Usd>,
         /// A million tokens of answer.
         output: Usd,
-    }
-}
-
-shape! {
-    /// An exact cache of a tier's answers.
-    pub struct CacheFile {
-        /// Most memory for its answers.
-        capacity: ByteSize = ByteSize(64 << 20),
-        /// How long an answer is remembered.
-        ttl: Duration = Duration::from_hours(1),
-        /// Whether answers drawn at a temperature above 0 are remembered too.
-        /// The API's default temperature is 1.
-        sampled: bool = false,
-        /// Whether what the holder of one key was told may be told another's.
-        shared: bool = false,
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod acceptance;
 mod budget;
+mod caches;
 mod calibration_file;
 mod containers;
 mod file;
@@ -35,6 +36,7 @@ use crate::stopping::Stopping;
 
 pub use acceptance::Unscored;
 pub use budget::{Budget, WhenAllFail};
+pub use caches::{CacheRule, SimilarRule};
 pub use file::{Capability, Expect, NamedTier};
 pub use key_file::KeysAt;
 pub use ladder::{Ladder, UnknownModel};
@@ -42,7 +44,7 @@ pub use limits::{LimitRule, RateRule, WhenFull};
 pub use problem::{Problem, Problems, did_you_mean};
 pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
-pub use tier::{Accept, CacheRule, Check, Tier};
+pub use tier::{Accept, Check, Tier};
 pub use upstreams::{BreakerRule, RetryRule, UpstreamShare};
 
 use shape::Shape;
@@ -116,6 +118,17 @@ pub enum UpstreamKind {
     },
     /// Recorded exchanges: a file, a folder, or `embedded`.
     Fixtures(String),
+}
+
+impl UpstreamKind {
+    /// Where it is: its base URL, or its recordings.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Live { base_url, .. } => base_url,
+            Self::Fixtures(place) => place,
+        }
+    }
 }
 
 /// How long to wait for an upstream.

@@ -5,14 +5,14 @@ use std::ops::Range;
 
 use super::acceptance::AcceptFile;
 use super::containers::At;
-use super::file::{CacheFile, DriftFile, EmbeddingsCacheFile, PassthroughFile, PolicyFile, UpstreamFile};
+use super::file::{DriftFile, EmbeddingsCacheFile, PassthroughFile, PolicyFile, UpstreamFile};
 use super::problem::Problem;
 use super::reference::refer;
 use super::shape::Shape;
 use super::{
     Accept, Budget, CacheRule, Check, DriftRule, Passthrough, Policy, PolicyTest, RetryRule, Route, StreamMode, Tier,
-    Timeouts, Unscored, UpstreamKind, UpstreamPlace, budget, calibration_file, ladder, limits, routing, scorers,
-    upstreams, yaml,
+    Timeouts, Unscored, UpstreamKind, UpstreamPlace, budget, caches, calibration_file, ladder, limits, routing,
+    scorers, upstreams, yaml,
 };
 use crate::price::Price;
 use crate::scoring::{Score, Scorer};
@@ -122,8 +122,13 @@ fn passthrough(file: &PassthroughFile, policy: &PolicyFile, problems: &mut Vec<P
         let what = format!("`{}` answers from recorded exchanges: nothing can pass through it", file.upstream.value);
         problems.push(Problem::new(file.upstream.at.clone(), what).help("name an upstream with a `base_url`"));
     }
-    let remembered =
-        |c: &EmbeddingsCacheFile| CacheRule { capacity: c.capacity.0, ttl: c.ttl, sampled: true, shared: true };
+    let remembered = |c: &EmbeddingsCacheFile| CacheRule {
+        capacity: c.capacity.0,
+        ttl: c.ttl,
+        sampled: true,
+        shared: true,
+        for_smaller: false,
+    };
     let embeddings_cache = file.embeddings_cache.as_ref().map(remembered);
     Some(Passthrough { upstream, unknown_models: file.unknown_models, embeddings_cache })
 }
@@ -167,16 +172,13 @@ fn tier(file: &PolicyFile, index: usize, problems: &mut Vec<Problem>) -> Option<
             cached_input: p.cached_input.unwrap_or(p.input),
             output: p.output,
         }),
-        cache: tier.cache.as_ref().map(cache_rule),
+        cache: tier.cache.as_ref().map(caches::rule),
+        similar: tier.cache.as_ref().and_then(|c| c.similar.as_ref()).and_then(|s| caches::similar(s, file, problems)),
         limit: tier.limits.as_ref().map(|l| limits::limit(l, problems)),
         can: tier.can.clone(),
         context_tokens: tier.context_tokens.map(|n| n as u64),
         accept: accept?,
     })
-}
-
-fn cache_rule(file: &CacheFile) -> CacheRule {
-    CacheRule { capacity: file.capacity.0, ttl: file.ttl, sampled: file.sampled, shared: file.shared }
 }
 
 fn larger(file: &PolicyFile, index: usize) -> String {
@@ -321,7 +323,11 @@ fn distinct_names(file: &PolicyFile, problems: &mut Vec<Problem>) {
 fn unused_upstreams(file: &PolicyFile, problems: &mut Vec<Problem>) {
     for (name, _) in &file.upstreams.0 {
         let passes = file.passthrough.as_ref().is_some_and(|p| p.upstream.value == name.value);
-        if !passes && file.tiers.value.iter().all(|t| t.upstream.0.iter().all(|share| share.name.value != name.value)) {
+        let embeds = caches::embeds(&name.value, file);
+        if !passes
+            && !embeds
+            && file.tiers.value.iter().all(|t| t.upstream.0.iter().all(|share| share.name.value != name.value))
+        {
             problems.push(
                 Problem::new(name.at.clone(), format!("no tier uses the upstream `{}`", name.value))
                     .help("remove it, or name it in a tier's `upstream:`")

@@ -1,9 +1,7 @@
 //! One model size: where it is, what it costs, what it takes, and when its answers
 //! are good enough.
 
-use std::time::Duration;
-
-use super::{Capability, LimitRule, RetryRule, Unscored, UpstreamShare, WhenFull};
+use super::{CacheRule, Capability, LimitRule, RetryRule, SimilarRule, Unscored, UpstreamShare, WhenFull};
 use crate::price::Price;
 use crate::scoring::{Gate, Score, Scorer};
 
@@ -24,6 +22,8 @@ pub struct Tier {
     pub price: Option<Price>,
     /// Its cache, if any.
     pub cache: Option<CacheRule>,
+    /// When its answers to questions that are alike will do.
+    pub similar: Option<SimilarRule>,
     /// Its limit, if any.
     pub limit: Option<LimitRule>,
     /// What its model can take; none: everything.
@@ -58,19 +58,6 @@ impl Tier {
     pub fn is_calibrated(&self) -> bool {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().all(|s| matches!(s, Scorer::Learned(_))))
     }
-}
-
-/// What a tier remembers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheRule {
-    /// Most memory, in bytes.
-    pub capacity: u64,
-    /// For how long.
-    pub ttl: Duration,
-    /// Also at temperatures above 0.
-    pub sampled: bool,
-    /// What one client was told may be told another.
-    pub shared: bool,
 }
 
 /// When an answer is good enough.

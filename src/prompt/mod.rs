@@ -3,9 +3,11 @@
 //! Invariant: the body stays as the client sent it; [`Prompt::body_for`]
 //! splices in the few bytes that must differ upstream.
 
+mod alike;
 mod asked;
 mod onward;
 
+pub use alike::Question;
 pub use asked::{Asked, numbers};
 pub use onward::{MAX_LIST, TooMany};
 

@@ -124,13 +124,15 @@ pub enum CacheUse {
     Hit,
     /// An equal prompt was in flight and its answer was waited for.
     Coalesced,
+    /// The answer to a question that is alike was there.
+    Similar,
 }
 
 impl CacheUse {
     /// Whether the answer came without asking the upstream.
     #[must_use]
     pub fn is_free(self) -> bool {
-        matches!(self, Self::Hit | Self::Coalesced)
+        matches!(self, Self::Hit | Self::Coalesced | Self::Similar)
     }
 
     /// The word in `x-cascade-cache`.
@@ -142,6 +144,7 @@ impl CacheUse {
             Self::Miss => "miss",
             Self::Hit => "hit",
             Self::Coalesced => "coalesced",
+            Self::Similar => "similar",
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct Cached<U, C> {
 /// What one tier has said.
 #[derive(Clone, Debug)]
 struct Memory {
-    tier: String,
+    identity: Key,
     rule: CacheRule,
     store: Store,
 }
@@ -53,7 +53,8 @@ struct Entry {
 impl<U, C: Clock> Cached<U, C> {
     /// Wraps `inner` with the caches of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: C) -> Self {
-        let memory = |tier: &Tier| tier.cache.map(|rule| Memory { tier: tier.name.clone(), rule, store: store(rule) });
+        let memory =
+            |tier: &Tier| tier.cache.map(|rule| Memory { identity: identity(tier, policy), rule, store: store(rule) });
         let tiers = policy.tiers.iter().map(memory).collect();
         Self { inner, clock, tiers, evicts_at_once: false }
     }
@@ -70,9 +71,9 @@ impl<U, C: Clock> Cached<U, C> {
 impl<U: Heir, C> Heir for Cached<U, C> {
     fn inherit(&mut self, before: &Self) {
         for mine in self.tiers.iter_mut().flatten() {
-            let fits = |other: &&Memory| other.tier == mine.tier && other.rule.capacity == mine.rule.capacity;
+            let fits = |other: &&Memory| other.identity == mine.identity && other.rule.capacity == mine.rule.capacity;
             if let Some(other) = before.tiers.iter().flatten().find(fits) {
-                // The model is part of each key, and an entry's age is looked at when it is read.
+                // An entry's age is looked at when it is read.
                 mine.store = other.store.clone();
             }
         }
@@ -91,16 +92,15 @@ fn store(rule: CacheRule) -> Store {
 
 impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        let Some(Memory { rule, store, .. }) = &self.tiers[tier.index] else {
+        let Some(Memory { rule, store, identity }) = &self.tiers[tier.index] else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
-        let is_kept_out = prompt.is_kept_upstream || prompt.freshness == Freshness::NotKept;
-        if is_kept_out || prompt.temperature > 0.0 && !rule.sampled {
+        if is_kept_out(*rule, prompt) {
             let mut reply = self.inner.ask(tier, prompt, delivery).await?;
             reply.cache = CacheUse::Bypass;
             return Ok(reply);
         }
-        let key = key(tier, prompt, rule.shared);
+        let key = key(identity, prompt, rule.shared);
         match store.get(&key).await {
             Some(_) if prompt.freshness == Freshness::New => store.invalidate(&key).await,
             Some(entry) if self.clock.now() < entry.stored_at + rule.ttl => return Ok(entry.reply(CacheUse::Hit)),
@@ -110,12 +110,13 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         if delivery != Delivery::Hold && prompt.stream {
             return self.ask_flowing(store, key, tier, prompt, delivery).await;
         }
-        let mut asked = false;
+        let mut asked = None;
         let entry = store.try_get_with(key, async {
-            asked = true;
             // What is not streamed comes whole, however it may be delivered.
             let delivery = if prompt.stream { Delivery::Hold } else { delivery };
             let reply = self.inner.ask(tier, prompt, delivery).await?;
+            let is_similar = reply.cache == CacheUse::Similar;
+            asked = Some((if is_similar { CacheUse::Similar } else { CacheUse::Miss }, reply.judging));
             let Said::Whole(answer) = reply.said else {
                 return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
             };
@@ -127,11 +128,26 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
             })
         });
         let entry = entry.await.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
-        if asked && self.evicts_at_once {
+        if asked.is_some() && self.evicts_at_once {
             store.run_pending_tasks().await;
         }
-        Ok(entry.reply(if asked { CacheUse::Miss } else { CacheUse::Coalesced }))
+        let (cache, judging) = asked.unwrap_or((CacheUse::Coalesced, Cost::FREE));
+        Ok(Reply { judging, ..entry.reply(cache) })
     }
+
+    async fn recall(&self, tier: &Tier, prompt: &Prompt) -> Option<Reply> {
+        let Memory { rule, store, identity } = self.tiers[tier.index].as_ref()?;
+        if is_kept_out(*rule, prompt) || prompt.freshness != Freshness::Any {
+            return None;
+        }
+        let entry = store.get(&key(identity, prompt, rule.shared)).await?;
+        (self.clock.now() < entry.stored_at + rule.ttl).then(|| entry.reply(CacheUse::Hit))
+    }
+}
+
+/// Whether a prompt is neither answered from a cache nor remembered.
+fn is_kept_out(rule: CacheRule, prompt: &Prompt) -> bool {
+    prompt.is_kept_upstream || prompt.freshness == Freshness::NotKept || prompt.temperature > 0.0 && !rule.sampled
 }
 
 impl<U: Upstream, C: Clock> Cached<U, C> {
@@ -145,7 +161,9 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
         delivery: Delivery,
     ) -> Result<Reply, Failure> {
         let mut reply = self.inner.ask(tier, prompt, delivery).await?;
-        reply.cache = CacheUse::Miss;
+        if reply.cache != CacheUse::Similar {
+            reply.cache = CacheUse::Miss;
+        }
         reply.said = match reply.said {
             Said::Whole(answer) => {
                 let kept = Entry {
@@ -217,15 +235,30 @@ impl<C: Clock> Watch<C> {
     }
 }
 
-/// The key of a prompt with one tier. The model is part of it, so that a tier
-/// that gets another model forgets what the old one said.
-fn key(tier: &Tier, prompt: &Prompt, is_shared: bool) -> Key {
+/// What a tier's answers depend on besides the prompt: a tier that gets another model,
+/// place or need forgets what was said before.
+fn identity(tier: &Tier, policy: &Policy) -> Key {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(prompt.cache_key());
-    let tenant = prompt.tenant.as_ref().filter(|_| !is_shared);
-    for part in [Some(&tier.name), Some(&tier.model), tenant].into_iter().flatten() {
+    let mut add = |part: &str| {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
+    };
+    [&tier.name, &tier.model].into_iter().for_each(|part| add(part));
+    for share in &tier.upstreams {
+        add(policy.upstreams[share.upstream].kind.place());
+        add(share.model.as_deref().unwrap_or_default());
+    }
+    add(if tier.needs_logprobs() { "logprobs" } else { "" });
+    hasher.finalize().into()
+}
+
+/// The key of a prompt with one tier.
+fn key(identity: &Key, prompt: &Prompt, is_shared: bool) -> Key {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(identity);
+    hasher.update(prompt.cache_key());
+    if let Some(tenant) = prompt.tenant.as_ref().filter(|_| !is_shared) {
+        hasher.update(tenant.as_bytes());
     }
     hasher.finalize().into()
 }

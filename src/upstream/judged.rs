@@ -97,7 +97,7 @@ impl<U: Upstream, C: Clock> Upstream for Judged<U, C> {
         let evidence = Evidence { answer_pattern, ..Evidence::of(prompt, answer, &seen) };
         let Some(judge) = asks_for_mark(&check.gates, &check.scorers, &evidence) else { return Ok(reply) };
         if answer.marks.contains_key(judge.mark()) {
-            reply.judging = self.recorded_cost(judge, tier, prompt, answer);
+            reply.judging = reply.judging.plus(self.recorded_cost(judge, tier, prompt, answer));
             return Ok(reply);
         }
         if !self.asks {
@@ -113,7 +113,7 @@ impl<U: Upstream, C: Clock> Upstream for Judged<U, C> {
         match word {
             Ok((mark, cost)) => {
                 // What says nothing is paid for all the same.
-                reply.judging = cost;
+                reply.judging = reply.judging.plus(cost);
                 if let Some(mark) = mark {
                     Arc::make_mut(answer).marks.insert(judge.mark().to_owned(), mark);
                 } else {
@@ -123,6 +123,10 @@ impl<U: Upstream, C: Clock> Upstream for Judged<U, C> {
             Err(failure) => tracing::warn!(tier = tier.name, judge = judge.name(), "not judged: {failure}"),
         }
         Ok(reply)
+    }
+
+    async fn recall(&self, tier: &Tier, prompt: &Prompt) -> Option<Reply> {
+        self.inner.recall(tier, prompt).await
     }
 }
 

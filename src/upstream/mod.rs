@@ -7,11 +7,13 @@ mod balanced;
 mod breaker;
 mod cached;
 mod client;
+mod embedder;
 mod judged;
 mod limited;
 mod live;
 mod passage;
 mod recorded;
+mod similar;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -33,11 +35,13 @@ pub use balanced::{Balanced, NamedBreaker, Origin};
 pub use breaker::{Breaker, Standing};
 pub use cached::Cached;
 pub use client::CannotStart;
+pub use embedder::Embedders;
 pub use judged::Judged;
 pub use limited::Limited;
 pub use live::Live;
 pub use passage::{Passage, end_to_end};
 pub use recorded::Recorded;
+pub use similar::Similar;
 
 /// Something that can answer a prompt.
 pub trait Upstream: Send + Sync + 'static {
@@ -49,6 +53,12 @@ pub trait Upstream: Send + Sync + 'static {
         prompt: &Prompt,
         delivery: Delivery,
     ) -> impl Future<Output = Result<Reply, Failure>> + Send;
+
+    /// What is remembered of `tier` for this prompt; asks nobody. Layers without a
+    /// memory remember nothing.
+    fn recall(&self, _tier: &Tier, _prompt: &Prompt) -> impl Future<Output = Option<Reply>> + Send {
+        std::future::ready(None)
+    }
 }
 
 /// A layer that takes over what the one before it has in memory, where a policy is
@@ -67,7 +77,7 @@ pub struct Reply {
     pub cache: CacheUse,
     /// What a recording says it cost.
     pub recorded_cost: Option<Usd>,
-    /// What having it judged cost.
+    /// What having it judged, or its question compared with others, cost.
     pub judging: Cost,
     /// The recorded label, 0..=1. Scorers never see a `Reply`.
     pub quality: Option<f64>,
@@ -116,13 +126,18 @@ impl std::fmt::Debug for Flow {
     }
 }
 
+/// The layers of a policy around what finally answers.
+pub type Layers<U, C> = Judged<Cached<Similar<Limited<U, C>, C>, C>, C>;
+
 /// The layers of the policy around what finally answers. Judges outermost: they are
-/// asked through the caches and limits of their own tiers.
+/// asked through the caches and limits of their own tiers. Neither judges nor, without
+/// `embedders`, anybody else is asked.
 pub fn layered<U: Upstream, C: Clock>(
     origin: U,
     policy: &Arc<Policy>,
     clock: C,
-) -> Judged<Cached<Limited<U, C>, C>, C> {
-    let cached = Cached::new(Limited::new(origin, policy, &clock), policy, clock.clone());
-    Judged::new(cached, policy.clone(), clock)
+    embedders: &Embedders<C>,
+) -> Layers<U, C> {
+    let similar = Similar::new(Limited::new(origin, policy, &clock), policy, clock.clone(), embedders);
+    Judged::new(Cached::new(similar, policy, clock.clone()), policy.clone(), clock)
 }
