@@ -15,7 +15,7 @@ use prompt_cascade::policy::{Outside, Policy, RateRule, Tier};
 use prompt_cascade::prompt::Prompt;
 use prompt_cascade::rate::Rate;
 use prompt_cascade::trace::{Bound, Failure};
-use prompt_cascade::upstream::{Delivery, Flow, Limited, Reply, Said, Upstream};
+use prompt_cascade::upstream::{Balanced, Delivery, Flow, Limited, Reply, Said, Upstream};
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 
@@ -304,7 +304,8 @@ async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
         let retry_after = Some(Duration::from_secs(30));
         Err(Failure::Refused { status: 429, body: bytes::Bytes::new(), retry_after })
     };
-    let limited = Limited::new(Scripted(clock.clone(), refused), &policy, &clock);
+    let balanced = |script| Balanced::new(vec![Scripted(clock.clone(), script)], &policy, clock.clone(), &[]);
+    let limited = Limited::new(balanced(refused), &policy, &clock);
     assert!(matches!(ask_for_a_second(&limited, &policy, &clock), Err(Failure::Refused { .. })));
     assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(30))));
 
@@ -314,7 +315,8 @@ async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
         answer.headers.insert("x-ratelimit-reset-tokens", "6s".parse().expect("ascii"));
         Ok(Said::Whole(answer.into()))
     };
-    let limited = Limited::new(Scripted(clock.clone(), used_up), &policy, &clock);
+    let balanced = |script| Balanced::new(vec![Scripted(clock.clone(), script)], &policy, clock.clone(), &[]);
+    let limited = Limited::new(balanced(used_up), &policy, &clock);
     assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none(), "it has answered before it is full");
     assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(6))));
 }

@@ -131,6 +131,41 @@ async fn a_changed_file_is_seen_without_being_told() {
 }
 
 #[tokio::test]
+async fn a_file_that_was_missing_is_seen_when_it_comes() {
+    let s = setup("").await;
+    let (_, before, _) = s.ask(ASK).await;
+    let failed = s.change("tiers:", "optimal_stopping: later.json\ntiers:").await;
+    assert_eq!((failed, s.ask(ASK).await.1.as_str()), ((0, 1), before.as_str()));
+    // It comes, and is none: that it was tried shows that it was seen.
+    std::fs::write(s.policy.with_file_name("later.json"), "{}").expect("written");
+    let clock = SystemClock::start();
+    while s.reloads().await == failed {
+        assert!(clock.now() < Duration::from_secs(10), "the file was not seen");
+        clock.sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(s.reloads().await, (0, 2));
+    let log = s.served.stop();
+    assert!(log.contains("later.json"), "{log}");
+}
+
+#[tokio::test]
+async fn a_file_that_is_being_written_is_not_tried_before_it_is_whole() {
+    let s = setup("").await;
+    let text = std::fs::read_to_string(&s.policy).expect("readable").replace("at_least: 0.7", "at_least: 0.5");
+    let clock = SystemClock::start();
+    // A piece every quarter of a second, for five seconds.
+    for piece in 1..=20 {
+        std::fs::write(&s.policy, &text[..text.len() * piece / 20]).expect("written");
+        clock.sleep(Duration::from_millis(250)).await;
+    }
+    while s.reloads().await == (0, 0) {
+        assert!(clock.now() < Duration::from_secs(15), "the change was not seen");
+        clock.sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(s.reloads().await, (1, 0));
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_through_a_reload() {
     let (frames, gate) = (24, tokio::sync::watch::channel(false));
     let open = gate.1;

@@ -122,6 +122,41 @@ fn an_upstream_is_given_the_time_it_asks_for_or_is_not_tried_again() {
 }
 
 #[test]
+fn a_pause_is_the_upstreams_that_asked_for_it_and_not_its_neighbours() {
+    let s = setup("upstream: [{ name: a, weight: 1 }, { name: b, weight: 0 }]", [&[refused(429, Some(30_000))], &[]]);
+    assert_eq!(s.ask(Delivery::Hold), (Ok(()), Duration::ZERO));
+    assert_eq!(s.ask(Delivery::Hold), (Ok(()), Duration::ZERO));
+    assert_eq!(s.asked(), ["a:m", "b:m", "b:m"], "a is left alone though nobody was refused");
+    s.clock.advance_to(Duration::from_secs(30));
+    assert_eq!(s.ask(Delivery::Hold), (Ok(()), Duration::ZERO));
+    assert_eq!(s.asked(), ["a:m"]);
+}
+
+#[test]
+fn what_is_wrong_with_one_upstream_need_not_be_with_another() {
+    let took_its_time = Failure::TimedOut { phase: Phase::FirstByte, bound: Duration::from_secs(5) };
+    for failure in [refused(401, None), refused(403, None), refused(404, None), took_its_time] {
+        let s =
+            setup("upstream: [{ name: a, weight: 1 }, { name: b, weight: 0 }]", [std::slice::from_ref(&failure), &[]]);
+        assert_eq!(s.ask(Delivery::Hold), (Ok(()), Duration::ZERO), "{failure}");
+        assert_eq!(s.asked(), ["a:m", "b:m"]);
+    }
+    // What is wrong with the prompt is wrong everywhere.
+    let s = setup("upstream: [{ name: a, weight: 1 }, { name: b, weight: 0 }]", [&[refused(400, None)], &[]]);
+    assert_eq!(s.ask(Delivery::Hold).0, Err(refused(400, None)));
+    assert_eq!(s.asked(), ["a:m"]);
+}
+
+#[test]
+fn nobody_waits_for_a_quota_that_is_used_up() {
+    let body = Bytes::from_static(br#"{"error":{"message":"no money left","code": "insufficient_quota"}}"#);
+    let failure = Failure::Refused { status: 429, body, retry_after: None };
+    let s = setup("upstream: a", [std::slice::from_ref(&failure), &[]]);
+    assert_eq!(s.ask(Delivery::Flow), (Err(failure), Duration::ZERO));
+    assert_eq!(s.asked(), ["a:m"]);
+}
+
+#[test]
 fn only_what_is_safe_is_tried_again() {
     let took_its_time = Failure::TimedOut { phase: Phase::WholeAnswer, bound: Duration::from_secs(5) };
     for failure in [refused(400, None), refused(404, None), refused(401, None), took_its_time] {

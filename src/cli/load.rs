@@ -43,7 +43,18 @@ pub(super) fn policy(path: Option<&Path>, demands_variables: bool) -> anyhow::Re
 /// # Errors
 /// As of [`policy`].
 pub(super) fn load(path: Option<&Path>, demands_variables: bool) -> anyhow::Result<Loaded> {
-    let read = RefCell::new(Content::new());
+    load_noting(path, demands_variables, &RefCell::default())
+}
+
+/// The same; what was read is noted though it has a fault.
+///
+/// # Errors
+/// As of [`policy`].
+pub(super) fn load_noting(
+    path: Option<&Path>,
+    demands_variables: bool,
+    read: &RefCell<Content>,
+) -> anyhow::Result<Loaded> {
     let note = |path: PathBuf, text: &std::io::Result<String>| {
         read.borrow_mut().insert(path, text.as_ref().ok().cloned());
     };

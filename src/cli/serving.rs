@@ -3,16 +3,18 @@
 //! Invariant: a policy with a fault never takes the place of one without; what is in
 //! flight ends under the policy it began with.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::books::Books;
-use super::load::{self, Loaded};
+use super::load::{self, Content, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, router};
@@ -24,7 +26,7 @@ use crate::upstream::{
 
 /// How often files are looked at. Their content is compared: symbolic links that are
 /// swapped, as Kubernetes does, send no event.
-pub(super) const EVERY: Duration = Duration::from_secs(2);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 
 /// The whole stack of layers.
 type Stack = Layers<Balanced<Origin<SystemClock>, SystemClock>, SystemClock>;
@@ -59,6 +61,8 @@ pub(super) struct Serving {
     pub routes: Current,
     /// The routes of scrapers.
     pub metrics: Current,
+    /// Listened for from the start: unheard, it would end the process.
+    hangups: Signal,
 }
 
 impl Serving {
@@ -67,32 +71,40 @@ impl Serving {
     /// # Errors
     /// Where an upstream cannot be made from the policy.
     pub fn begin(path: Option<PathBuf>, loaded: Loaded, clock: SystemClock, lasting: Lasting) -> anyhow::Result<Self> {
+        let hangups = signal(SignalKind::hangup()).context("cannot listen for signals")?;
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
-        Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, metrics })
+        Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, metrics, hangups })
     }
 
-    /// Reads the policy again at each SIGHUP, and where its files have changed.
+    /// Reads the policy again at each SIGHUP, and where its files have changed and stay
+    /// so until they are looked at again: one that is half written is not tried.
     pub async fn keep_up(mut self) {
         let Some(path) = self.path.clone() else { return };
-        let Ok(mut asked) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) else { return };
-        let mut tried = self.loaded.content.clone();
+        // Those of a policy that was not put in force are looked at too.
+        let mut watched = self.loaded.content.clone();
+        let mut seen = watched.clone();
         loop {
-            let is_asked = self.clock.within(EVERY, asked.recv()).await.is_some();
+            let is_asked = self.clock.within(EVERY, self.hangups.recv()).await.is_some();
             self.books.save();
-            let content = load::content(&path, &self.loaded.content);
-            if !is_asked && content == tried {
+            let content = load::content(&path, &watched);
+            let has_settled = content == seen;
+            seen.clone_from(&content);
+            if !is_asked && (content == watched || !has_settled) {
                 continue;
             }
-            tried = content;
-            match self.reload() {
+            let read = RefCell::default();
+            let reloaded = self.reload(&read);
+            watched.clone_from(&self.loaded.content);
+            watched.extend(read.take());
+            seen.clone_from(&watched);
+            match reloaded {
                 Ok(()) => {
                     self.reloads.done.fetch_add(1, Ordering::Relaxed);
-                    tried.clone_from(&self.loaded.content);
                     tracing::warn!(policy = self.loaded.policy.digest, "the policy was read again and is in force");
                 }
                 Err(error) => {
@@ -107,8 +119,8 @@ impl Serving {
         }
     }
 
-    fn reload(&mut self) -> anyhow::Result<()> {
-        let loaded = load::load(self.path.as_deref(), true)?;
+    fn reload(&mut self, read: &RefCell<Content>) -> anyhow::Result<()> {
+        let loaded = load::load_noting(self.path.as_deref(), true, read)?;
         let failed = super::check::failures(&loaded.policy);
         if !failed.is_empty() {
             bail!("{}", failed.join("; "));

@@ -243,7 +243,7 @@ impl ApiError {
                 } else {
                     upstream(StatusCode::BAD_GATEWAY, "upstream_failed")
                 };
-                if status == StatusCode::TOO_MANY_REQUESTS {
+                if status == StatusCode::TOO_MANY_REQUESTS && !failure.is_out_of_quota() {
                     error.retry_after = Some(retry_after.unwrap_or(Duration::from_secs(1)));
                 }
                 error

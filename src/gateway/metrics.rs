@@ -46,7 +46,7 @@ fn reloads(reloads: &Reloads) -> String {
 fn breakers<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
     const NAME: &str = "cascade_breaker_state";
     let help = format!("# HELP {NAME} 0 closed, 1 half open, 2 open: left alone\n# TYPE {NAME} gauge\n");
-    gateway.breakers.iter().fold(help, |text, NamedBreaker { tier, upstream, breaker }| {
+    gateway.breakers.iter().fold(help, |text, NamedBreaker { tier, upstream, breaker, .. }| {
         let value = match breaker.standing(gateway.clock.now()) {
             Standing::Closed => 0,
             Standing::HalfOpen => 1,

@@ -65,7 +65,8 @@ pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) 
         tracing::warn!(id, tier = policy.tiers[attempt.tier].name, said, "failed: {failure}");
     }
     let cost_usd = trace.cost().usd.map(tracing::field::display);
-    tracing::info!(id, attempts = headers::attempts(policy, trace), cost_usd, ms = elapsed.as_millis());
+    let stand_in = trace.is_stand_in().then_some(true);
+    tracing::info!(id, attempts = headers::attempts(policy, trace), cost_usd, stand_in, ms = elapsed.as_millis());
 }
 
 /// The body for a client that wants it whole.

@@ -120,6 +120,13 @@ impl fmt::Display for Phase {
 }
 
 impl Failure {
+    /// Whether the upstream says that what was paid for is used up, which no wait mends.
+    #[must_use]
+    pub fn is_out_of_quota(&self) -> bool {
+        let word = b"\"insufficient_quota\"";
+        matches!(self, Self::Refused { status: 429, body, .. } if memchr::memmem::find(body, word).is_some())
+    }
+
     /// The same, with stars where the upstream repeats a secret.
     #[must_use]
     pub fn hiding(mut self, secret: &[u8]) -> Self {

@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::breaker::{Breaker, Standing};
 use super::{Delivery, Live, Recorded, Reply, Upstream};
 use crate::clock::Clock;
-use crate::policy::{Policy, RetryRule, Tier, UpstreamPlace};
+use crate::openai::pace;
+use crate::policy::{Policy, RetryRule, Tier, UpstreamKind, UpstreamPlace};
 use crate::prompt::Prompt;
-use crate::trace::{Failure, Phase};
+use crate::trace::{Bound, Failure, Phase};
 
 /// What finally answers, one per upstream of the policy.
 #[derive(Debug)]
@@ -67,6 +68,8 @@ pub struct NamedBreaker {
     pub upstream: String,
     /// Its breaker.
     pub breaker: Arc<Breaker>,
+    /// What it depends on that is to be left alone: where, by which key, which model.
+    of: blake3::Hash,
 }
 
 impl<O: Upstream, C: Clock> Balanced<O, C> {
@@ -89,13 +92,14 @@ impl<O: Upstream, C: Clock> Balanced<O, C> {
         let others = choices.each.iter().enumerate().filter(|(at, _)| *at != first).map(|(_, choice)| choice);
         let mut failed = None;
         for choice in std::iter::once(&choices.each[first]).chain(others) {
-            let NamedBreaker { tier, upstream, breaker } = &choice.breaker;
-            if let Err(retry_after) = breaker.enter(self.clock.now()) {
-                failed = Some(match failed {
-                    None => Failure::Open { retry_after },
-                    Some(Failure::Open { retry_after: other }) => Failure::Open { retry_after: other.min(retry_after) },
-                    Some(said) => said,
-                });
+            let NamedBreaker { tier, upstream, breaker, .. } = &choice.breaker;
+            let now = self.clock.now();
+            let kept_out = match breaker.paused(now) {
+                Some(retry_after) => Some(Failure::Limited { by: Bound::Pause, retry_after }),
+                None => breaker.enter(now).err().map(|retry_after| Failure::Open { retry_after }),
+            };
+            if let Some(kept_out) = kept_out {
+                failed = Some(sooner(failed, kept_out));
                 continue;
             }
             let asked = self.origins[choice.origin].ask(&choice.tier, prompt, delivery).await;
@@ -104,8 +108,11 @@ impl<O: Upstream, C: Clock> Balanced<O, C> {
                 Some(Standing::Closed) => tracing::warn!(tier, upstream, "answers again"),
                 Some(Standing::HalfOpen) | None => {}
             }
+            if let Some(time) = pause_asked_for(&asked) {
+                breaker.pause(self.clock.now(), time);
+            }
             match asked {
-                Err(failure) if may_ask_again(&failure, prompt) => failed = Some(failure),
+                Err(failure) if may_ask_elsewhere(&failure, prompt) => failed = Some(failure),
                 done => return done,
             }
         }
@@ -114,25 +121,31 @@ impl<O: Upstream, C: Clock> Balanced<O, C> {
 }
 
 impl NamedBreaker {
+    /// That of a tier's model at one place; one from before where nothing has changed.
     fn of(tier: &Tier, place: &UpstreamPlace, before: &[Self]) -> Self {
-        let is_same = |other: &&Self| {
-            other.tier == tier.name && other.upstream == place.name && other.breaker.rule() == place.breaker
-        };
+        let mut hasher = blake3::Hasher::new();
+        let key = if let UpstreamKind::Live { api_key: Some(key), .. } = &place.kind { key.expose() } else { "" };
+        for part in [&tier.name, &tier.model, &place.name, place.kind.place(), key] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let of = hasher.finalize();
+        let is_same = |other: &&Self| other.of == of && other.breaker.rule() == place.breaker;
         before.iter().find(is_same).cloned().unwrap_or_else(|| Self {
             tier: tier.name.clone(),
             upstream: place.name.clone(),
             breaker: Arc::new(Breaker::new(place.breaker)),
+            of,
         })
     }
 }
 
 impl Choices {
     fn of(tier: &Tier, policy: &Policy, before: &[NamedBreaker]) -> Self {
-        let each = tier.upstreams.iter().map(|share| Choice {
-            tier: Tier { model: share.model.clone().unwrap_or_else(|| tier.model.clone()), ..tier.clone() },
-            origin: share.upstream,
-            weight: share.weight,
-            breaker: NamedBreaker::of(tier, &policy.upstreams[share.upstream], before),
+        let each = tier.upstreams.iter().map(|share| {
+            let tier = Tier { model: share.model.clone().unwrap_or_else(|| tier.model.clone()), ..tier.clone() };
+            let breaker = NamedBreaker::of(&tier, &policy.upstreams[share.upstream], before);
+            Choice { tier, origin: share.upstream, weight: share.weight, breaker }
         });
         let each: Vec<Choice> = each.collect();
         Self { weights: each.iter().map(|choice| choice.weight).sum(), each, retries: tier.retries }
@@ -191,6 +204,28 @@ fn wait_before(tried: u32, times: u32, rule: RetryRule, failure: &Failure) -> Op
     }
 }
 
+/// Of two failures of which the second was none to ask: the one that says more, or
+/// sooner.
+fn sooner(before: Option<Failure>, kept_out: Failure) -> Failure {
+    let wait = |failure: &Failure| match failure {
+        Failure::Open { retry_after } | Failure::Limited { retry_after, .. } => Some(*retry_after),
+        _ => None,
+    };
+    match before {
+        Some(before) if wait(&before).is_none_or(|time| Some(time) <= wait(&kept_out)) => before,
+        _ => kept_out,
+    }
+}
+
+/// How long the upstream wants to be left alone, by what it has just said.
+fn pause_asked_for(asked: &Result<Reply, Failure>) -> Option<Duration> {
+    match asked {
+        Err(Failure::Refused { status: 429 | 503, retry_after, .. }) => *retry_after,
+        Err(_) => None,
+        Ok(reply) => pace::nothing_left_for(reply.said.headers()),
+    }
+}
+
 /// Whether the upstream is at fault, rather than the request or our own bounds.
 fn is_upstreams_fault(failure: &Failure) -> bool {
     match failure {
@@ -200,10 +235,22 @@ fn is_upstreams_fault(failure: &Failure) -> bool {
     }
 }
 
+/// Whether another upstream may be asked: nothing is wrong with the prompt itself, and
+/// this one has not kept what it was asked.
+fn may_ask_elsewhere(failure: &Failure, prompt: &Prompt) -> bool {
+    match failure {
+        // Its key, its model, its quota.
+        Failure::Refused { status: 401 | 402 | 403 | 404 | 408 | 409 | 429, .. } => true,
+        Failure::TimedOut { .. } => !prompt.is_kept_upstream,
+        failure => may_ask_again(failure, prompt),
+    }
+}
+
 /// Whether the same may be asked once more: the fault may pass, there is time left,
 /// and the upstream has not kept what it was asked.
 fn may_ask_again(failure: &Failure, prompt: &Prompt) -> bool {
     match failure {
+        Failure::Refused { status: 429, .. } if failure.is_out_of_quota() => false,
         // Nothing was done.
         Failure::Open { .. }
         | Failure::Refused { status: 429 | 503, .. }

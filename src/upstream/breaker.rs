@@ -1,9 +1,10 @@
 //! A circuit breaker: an upstream that keeps failing is left alone for a time, then
-//! tried by one prompt.
+//! tried by one prompt. One that asks for a pause is left alone for that long.
 //!
 //! Invariant: closed, everybody is let through; open, nobody; half open, one in each
 //! `open_for`. A prompt that is given up says nothing and holds nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::policy::BreakerRule;
 pub struct Breaker {
     rule: BreakerRule,
     state: Mutex<State>,
+    /// Until when it is left alone as it asked, in nanoseconds of the clock.
+    paused_until: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,7 @@ impl Breaker {
     /// Closed.
     #[must_use]
     pub fn new(rule: BreakerRule) -> Self {
-        Self { rule, state: Mutex::new(State::Closed(0)) }
+        Self { rule, state: Mutex::new(State::Closed(0)), paused_until: AtomicU64::new(0) }
     }
 
     /// The rule that it keeps.
@@ -50,6 +53,19 @@ impl Breaker {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the upstream alone for a time that it asked for.
+    pub fn pause(&self, now: Duration, time: Duration) {
+        let until = u64::try_from(now.saturating_add(time).as_nanos()).unwrap_or(u64::MAX);
+        self.paused_until.fetch_max(until, Ordering::Relaxed);
+    }
+
+    /// How long it is still to be left alone as it asked; none: not at all.
+    #[must_use]
+    pub fn paused(&self, now: Duration) -> Option<Duration> {
+        let left = Duration::from_nanos(self.paused_until.load(Ordering::Relaxed)).saturating_sub(now);
+        Some(left).filter(|left| !left.is_zero())
     }
 
     /// Lets a prompt through.

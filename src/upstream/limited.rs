@@ -1,12 +1,10 @@
-//! The limits of a tier: prompts and tokens per minute, prompts at the same time,
-//! and the pauses that its upstream asks for.
+//! The limits of a tier: prompts and tokens per minute, prompts at the same time.
 //!
 //! Invariant: a place is given back however the prompt ends. A refused prompt costs
 //! nothing; an answered one costs the tokens that the upstream counts.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
@@ -16,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Delivery, Flow, Heir, Reply, Said, Upstream};
 use crate::answer::Gathered;
 use crate::clock::Clock;
-use crate::openai::{Endpoint, pace};
+use crate::openai::Endpoint;
 use crate::policy::{LimitRule, Policy, Tier, WhenFull};
 use crate::prompt::Prompt;
 use crate::rate::Rate;
@@ -43,8 +41,6 @@ struct Limits<C: Clock> {
     requests: Option<Rate<C>>,
     tokens: Option<Arc<Rate<C>>>,
     permits: Option<Arc<Semaphore>>,
-    /// Until when the upstream is left alone, in nanoseconds of the clock.
-    paused_until: AtomicU64,
 }
 
 /// What a prompt holds while it is answered.
@@ -84,14 +80,11 @@ impl<C: Clock> Limits<C> {
             requests: rule.and_then(|rule| rule.requests).map(rate),
             tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule))),
             permits: rule.and_then(|rule| rule.concurrent).map(|n| Arc::new(Semaphore::new(n.get() as usize))),
-            paused_until: AtomicU64::new(0),
         }
     }
 
-    /// A place for a prompt, now or within the policy's wait.
-    async fn enter(&self, prompt: &Prompt, clock: &C) -> Result<Place<C>, Failure> {
-        let patience = if let WhenFull::Wait(up_to) = self.when_full { up_to } else { Duration::ZERO };
-        let deadline = clock.now() + patience;
+    /// A place for a prompt, now or before the deadline.
+    async fn enter(&self, prompt: &Prompt, clock: &C, deadline: Duration) -> Result<Place<C>, Failure> {
         // Sleeps where that is enough, else fails.
         let wait = async |by: Bound, time: Duration| {
             if clock.now() + time > deadline {
@@ -105,11 +98,6 @@ impl<C: Clock> Limits<C> {
             None => None,
         };
         loop {
-            let paused = Duration::from_nanos(self.paused_until.load(Ordering::Relaxed)).saturating_sub(clock.now());
-            if !paused.is_zero() {
-                wait(Bound::Pause, paused).await?;
-                continue;
-            }
             let tokens = match self.tokens.as_ref().map(|rate| rate.take(tokens::at_most(prompt))).transpose() {
                 Ok(tokens) => tokens,
                 Err(time) => {
@@ -154,12 +142,6 @@ impl<C: Clock> Limits<C> {
         }
     }
 
-    /// Leaves the upstream alone for a time that it asked for.
-    fn pause(&self, time: Duration, clock: &C) {
-        let until = u64::try_from(clock.now().saturating_add(time).as_nanos()).unwrap_or(u64::MAX);
-        self.paused_until.fetch_max(until, Ordering::Relaxed);
-    }
-
     /// Tells a client of our limits where the upstream's own leave it more.
     fn tighten(&self, headers: &mut HeaderMap, left: [Option<u32>; 2]) {
         const NAMES: [[HeaderName; 3]; 2] = [
@@ -200,22 +182,27 @@ impl<C: Clock> Place<C> {
 impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
         let limits = &self.tiers[tier.index];
-        let mut place = limits.enter(prompt, &self.clock).await?;
-        let mut reply = match self.inner.ask(tier, prompt, delivery).await {
-            Ok(reply) => reply,
-            Err(failure) => {
-                if let Failure::Refused { status: 429 | 503, retry_after: Some(time), .. } = failure {
-                    limits.pause(time, &self.clock);
+        let patience = if let WhenFull::Wait(up_to) = limits.when_full { up_to } else { Duration::ZERO };
+        let deadline = self.clock.now() + patience;
+        let (mut reply, mut place) = loop {
+            let mut place = limits.enter(prompt, &self.clock, deadline).await?;
+            let failure = match self.inner.ask(tier, prompt, delivery).await {
+                Ok(reply) => break (reply, place),
+                Err(failure) => failure,
+            };
+            place.settle(0);
+            // What its upstream asks for is waited for as our own limits are.
+            match failure {
+                Failure::Limited { retry_after, .. } if self.clock.now() + retry_after <= deadline => {
+                    drop(place);
+                    self.clock.sleep(retry_after).await;
                 }
-                place.settle(0);
-                return Err(failure);
+                failure => return Err(failure),
             }
         };
-        let headers = reply.said.headers_mut();
-        if let Some(time) = pace::nothing_left_for(headers) {
-            limits.pause(time, &self.clock);
+        if place.left.iter().any(Option::is_some) {
+            limits.tighten(reply.said.headers_mut(), place.left);
         }
-        limits.tighten(headers, place.left);
         reply.said = match reply.said {
             Said::Whole(answer) => {
                 let used = tokens::count(prompt, &answer);

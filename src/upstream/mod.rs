@@ -102,9 +102,18 @@ pub enum Said {
 
 impl Said {
     /// The response headers that a client may see.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        match self {
+            Self::Whole(answer) => &answer.headers,
+            Self::Flow(flow) => &flow.headers,
+        }
+    }
+
+    /// The same, to be changed.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
-            // Nobody else has it yet, so that nothing is copied.
+            // Copied where somebody else has it too, as recordings have.
             Self::Whole(answer) => &mut Arc::make_mut(answer).headers,
             Self::Flow(flow) => &mut flow.headers,
         }
