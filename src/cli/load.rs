@@ -17,6 +17,8 @@ pub(super) const DEMO: (&str, &str) = ("policies/demo.yaml", include_str!("../..
 pub(super) struct Loaded {
     pub policy: Arc<Policy>,
     pub content: Content,
+    /// What may not be meant, as text; empty where there is nothing.
+    pub warnings: String,
 }
 
 /// Files by path, each with its content; none where it cannot be read.
@@ -43,10 +45,15 @@ pub(super) fn policy(path: Option<&Path>, demands_variables: bool) -> anyhow::Re
 /// # Errors
 /// As of [`policy`].
 pub(super) fn load(path: Option<&Path>, demands_variables: bool) -> anyhow::Result<Loaded> {
-    load_noting(path, demands_variables, &RefCell::default())
+    let loaded = load_noting(path, demands_variables, &RefCell::default())?;
+    if !loaded.warnings.is_empty() {
+        // Whoever reads standard error may be gone.
+        let _ = writeln!(std::io::stderr(), "{}\n", loaded.warnings);
+    }
+    Ok(loaded)
 }
 
-/// The same; what was read is noted though it has a fault.
+/// The same, with nothing printed; what was read is noted though it has a fault.
 ///
 /// # Errors
 /// As of [`policy`].
@@ -81,11 +88,7 @@ pub(super) fn load_noting(
     };
     match Policy::parse(&name, &source, outside) {
         Ok((policy, warnings)) => {
-            if warnings.warnings_and_errors().0 > 0 {
-                // Whoever reads standard error may be gone.
-                let _ = writeln!(std::io::stderr(), "{}\n", warnings.render(colour));
-            }
-            Ok(Loaded { policy: Arc::new(policy), content: read.take() })
+            Ok(Loaded { policy: Arc::new(policy), content: read.take(), warnings: warnings.render(colour) })
         }
         Err(problems) => {
             let (_, errors) = problems.warnings_and_errors();

@@ -105,7 +105,9 @@ impl Serving {
             match reloaded {
                 Ok(()) => {
                     self.reloads.done.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(policy = self.loaded.policy.digest, "the policy was read again and is in force");
+                    let (policy, warnings) = (&self.loaded.policy.digest, &self.loaded.warnings);
+                    let warned = if warnings.is_empty() { "" } else { "; but " };
+                    tracing::warn!(policy, "the policy was read again and is in force{warned}{warnings}");
                 }
                 Err(error) => {
                     self.reloads.failed.fetch_add(1, Ordering::Relaxed);
