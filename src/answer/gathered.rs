@@ -8,6 +8,7 @@ use super::{Answer, Choice, Marks, NotAnAnswer, Payload, ToolCall, Usage};
 use crate::openai::Endpoint;
 use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
 use crate::openai::envelope::excerpt;
+use crate::openai::logprobs::Lean;
 use crate::openai::responses::{Event, ResponseBody};
 
 fn parse<'a, T: serde::Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NotAnAnswer> {
@@ -44,9 +45,30 @@ impl Gathered {
     /// When it is not in the API's shape, or holds an error.
     pub fn add_body(&mut self, body: &[u8]) -> Result<(), NotAnAnswer> {
         match self.endpoint {
-            Endpoint::Chat | Endpoint::Completions => self.add_piece(&parse(body)?),
+            Endpoint::Chat | Endpoint::Completions => match Lean::of(body) {
+                Some(lean) => self.add_lean(lean, body),
+                None => self.add_piece(&parse(body)?),
+            },
             Endpoint::Responses => self.take_response(&parse(body)?),
         }
+    }
+
+    /// Adds a body whose logprobs were read on the way; where not each choice has one
+    /// member of them, the whole body is read instead.
+    fn add_lean(&mut self, lean: Lean, body: &[u8]) -> Result<(), NotAnAnswer> {
+        let piece: Piece<'_> = match parse(&lean.body) {
+            Ok(piece) => piece,
+            // It is the whole body's fault that must be told.
+            Err(_) => return self.add_piece(&parse(body)?),
+        };
+        if piece.choices.len() != lean.logprobs.len() {
+            return self.add_piece(&parse(body)?);
+        }
+        self.add_piece(&piece)?;
+        for (choice, logprobs) in piece.choices.iter().zip(lean.logprobs) {
+            self.choices[choice.index].logprobs.extend(logprobs);
+        }
+        Ok(())
     }
 
     /// Adds what one frame says.

@@ -100,8 +100,8 @@ impl Serve {
             .init();
         let served =
             tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded, log))?;
+        tracing::warn!("{served}");
         drop(until_written);
-        eprintln!("cascade: {served}");
         Ok(ExitCode::SUCCESS)
     }
 

@@ -9,6 +9,7 @@ use std::ops::Range;
 use memchr::memmem;
 
 use super::Endpoint;
+use super::scan::Cursor;
 use super::splice::Splice;
 
 /// The byte ranges of the values of all members called `logprobs`, outermost
@@ -58,33 +59,77 @@ fn skip_space(body: &[u8], from: usize) -> Option<usize> {
     Some(from + rest.iter().position(|b| !b.is_ascii_whitespace())?)
 }
 
-/// One past the last byte of the value that starts at `start`.
+/// One past the last byte of the value that starts at `start`; where it has no end,
+/// that of the body.
 fn end_of_value(body: &[u8], start: usize) -> usize {
-    let mut depth = 0usize;
-    let mut at = start;
-    while at < body.len() {
-        match body[at] {
-            b'"' => {
-                at += 1;
-                while at < body.len() && body[at] != b'"' {
-                    at += if body[at] == b'\\' { 2 } else { 1 };
-                }
-            }
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' | b',' if depth == 0 => return at,
-            b']' | b'}' => depth -= 1,
-            byte if depth == 0 && byte.is_ascii_whitespace() => return at,
-            _ => {}
+    let mut cursor = Cursor::new(body, start);
+    cursor.skip().map_or(body.len(), |()| cursor.at())
+}
+
+/// A body without its logprobs, and those: read in one pass over what is most of it.
+#[derive(Debug, PartialEq)]
+pub struct Lean {
+    /// The body with `null` where they stood.
+    pub body: Vec<u8>,
+    /// Natural-log probabilities of each choice's tokens, in the body's order.
+    pub logprobs: Vec<Vec<f64>>,
+}
+
+impl Lean {
+    /// None where there are none, or any is not in the shape of chat or of legacy
+    /// completions.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Option<Self> {
+        let spans = spans(body);
+        if spans.is_empty() {
+            return None;
         }
-        at += 1;
-        if at > body.len() {
-            break;
+        let mut splice = Splice::default();
+        let mut logprobs = Vec::with_capacity(spans.len());
+        for span in spans {
+            std::str::from_utf8(&body[span.clone()]).ok()?;
+            logprobs.push(values(&mut Cursor::new(body, span.start))?);
+            splice.replace(span, "null");
         }
-        if depth == 0 && matches!(body[at - 1], b'"' | b']' | b'}') {
-            return at;
-        }
+        Some(Self { body: splice.apply(body), logprobs })
     }
-    body.len()
+}
+
+/// The logprobs of one member called so; see [`super::chunk::token_logprobs`].
+fn values(cursor: &mut Cursor<'_>) -> Option<Vec<f64>> {
+    if cursor.null()? {
+        return Some(Vec::new());
+    }
+    let (mut chat, mut legacy) = (None, None);
+    cursor.each_member(|cursor, name| match name {
+        b"content" if !cursor.null()? => {
+            let all = chat.insert(Vec::new());
+            cursor.each_item(|cursor| {
+                let mut found = None;
+                cursor.each_member(|cursor, name| {
+                    if name == b"logprob" {
+                        found = Some(cursor.number()?);
+                        return Some(());
+                    }
+                    cursor.skip()
+                })?;
+                all.push(found?);
+                Some(())
+            })
+        }
+        b"token_logprobs" if !cursor.null()? => {
+            let all = legacy.insert(Vec::new());
+            cursor.each_item(|cursor| {
+                if !cursor.null()? {
+                    all.push(cursor.number()?);
+                }
+                Some(())
+            })
+        }
+        b"content" | b"token_logprobs" => Some(()),
+        _ => cursor.skip(),
+    })?;
+    Some(chat.or(legacy).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -105,6 +150,25 @@ mod tests {
         assert_eq!(found(r#"{"logprobs":"a\"b","x":1}"#), [r#""a\"b""#]);
         assert_eq!(found(r#"{"logprobs":true}"#), ["true"]);
         assert_eq!(found(r#"{"content":"\"logprobs\": {}","include":["logprobs"],"top_logprobs":5}"#), [""; 0]);
+    }
+
+    #[test]
+    fn a_lean_body_has_all_but_the_logprobs() {
+        let body = r#"{"choices":[{"index":0,"logprobs":{"content":[{"token":"]\"","logprob":-0.5,"bytes":[1],"top_logprobs":[{"token":"a","logprob":-9}]},{"logprob":-1e-3}],"refusal":null},"message":{"content":"x"}},{"logprobs":null}]}"#;
+        let lean = Lean::of(body.as_bytes()).expect("lean");
+        assert_eq!(lean.logprobs, [vec![-0.5, -0.001], vec![]]);
+        let left = r#"{"choices":[{"index":0,"logprobs":null,"message":{"content":"x"}},{"logprobs":null}]}"#;
+        assert_eq!(String::from_utf8(lean.body).expect("UTF-8"), left);
+        let legacy = r#"{"logprobs":{"tokens":["a","b"],"token_logprobs":[null,-2],"text_offset":[0,1]}}"#;
+        assert_eq!(Lean::of(legacy.as_bytes()).expect("lean").logprobs, [[-2.0]]);
+        for other in [
+            r#"{"logprobs":[]}"#,
+            r#"{"logprobs":{"content":[{"token":"a"}]}}"#,
+            r#"{"logprobs":{"content":[{"logprob":-1}}"#,
+            "{}",
+        ] {
+            assert_eq!(Lean::of(other.as_bytes()), None, "{other}");
+        }
     }
 
     #[test]

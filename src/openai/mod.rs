@@ -12,6 +12,7 @@ pub mod logprobs;
 pub mod pace;
 pub mod request;
 pub mod responses;
+mod scan;
 pub mod splice;
 pub mod sse;
 pub mod turn;

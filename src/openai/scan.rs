@@ -1,0 +1,196 @@
+//! Passes over JSON values without building anything: some five instructions a byte,
+//! where most of an answer is logprobs that are only to be found, added up and cut out.
+//!
+//! Invariant: what is passed over is JSON, as far as brackets, quotes and commas go;
+//! where it is not, there is nothing to be had, and serde says what is wrong.
+
+/// Values may stand in values so deep.
+const MAX_DEPTH: usize = 64;
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub fn new(bytes: &'a [u8], at: usize) -> Self {
+        Self { bytes, at }
+    }
+
+    /// Where it stands, in bytes.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The next byte that is no space; the cursor stands on it.
+    pub fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.bytes.get(self.at)?;
+            if !matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Passes over this byte.
+    pub fn expect(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
+
+    /// Passes over a string; what stands between its quotes, as written.
+    pub fn string(&mut self) -> Option<&'a [u8]> {
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            match *self.bytes.get(self.at)? {
+                b'"' => {
+                    let inside = &self.bytes[start..self.at];
+                    self.at += 1;
+                    return Some(inside);
+                }
+                b'\\' => self.at += 2,
+                0..0x20 => return None,
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// Passes over a number, a `true`, a `false` or a `null`.
+    fn word(&mut self) -> Option<&'a str> {
+        self.peek()?;
+        let rest = &self.bytes[self.at..];
+        let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'a'..=b'z' | b'E');
+        let end = rest.iter().position(|byte| !is_part(byte)).unwrap_or(rest.len());
+        self.at += end;
+        std::str::from_utf8(&rest[..end]).ok()
+    }
+
+    /// Passes over a number.
+    pub fn number(&mut self) -> Option<f64> {
+        let word = self.word()?;
+        // Rust reads `nan`, `inf` and `+1` too; JSON does not.
+        word.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then(|| word.parse().ok())?
+    }
+
+    /// Whether a `null` stands here; passes over it if so.
+    pub fn null(&mut self) -> Option<bool> {
+        Some(self.peek()? == b'n' && self.word()? == "null")
+    }
+
+    /// Passes over a value of any kind.
+    pub fn skip(&mut self) -> Option<()> {
+        self.skip_within(MAX_DEPTH)
+    }
+
+    fn skip_within(&mut self, depth: usize) -> Option<()> {
+        let depth = depth.checked_sub(1)?;
+        match self.peek()? {
+            b'"' => self.string().map(|_| ()),
+            b'{' => self.each_member(|cursor, _| cursor.skip_within(depth)),
+            b'[' => self.each_item(|cursor| cursor.skip_within(depth)),
+            b't' | b'f' | b'n' => self.word().filter(|word| matches!(*word, "true" | "false" | "null")).map(|_| ()),
+            _ => self.number().map(|_| ()),
+        }
+    }
+
+    /// Passes over an object. `read` gets each name, as written, and passes over its
+    /// value.
+    pub fn each_member(&mut self, mut read: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.expect(b'{')?;
+        if self.peek()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            let name = self.string()?;
+            self.expect(b':')?;
+            read(self, name)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b'}' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Passes over a list. `read` passes over each item.
+    pub fn each_item(&mut self, mut read: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        self.expect(b'[')?;
+        if self.peek()? == b']' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            read(self)?;
+            match self.peek()? {
+                b',' => self.at += 1,
+                b']' => {
+                    self.at += 1;
+                    return Some(());
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn end(text: &str) -> Option<usize> {
+        let mut cursor = Cursor::new(text.as_bytes(), 0);
+        cursor.skip().map(|()| cursor.at())
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::btree_map(".*", inner, 0..6)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_is_passed_over_to_its_end(value in values(), pretty: bool) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.expect("JSON");
+            prop_assert_eq!(end(&text), Some(text.len()));
+            // With more behind it, and with its end missing.
+            let more = format!("{text},\"x\":1}}");
+            prop_assert_eq!(end(&more), Some(text.len()));
+            if text.ends_with(['}', ']', '"']) {
+                prop_assert_eq!(end(&text[..text.len() - 1]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_not_passed_over() {
+        let deep = "[".repeat(100);
+        for text in
+            ["", "{", "{\"a\"}", "{\"a\":}", "[1,]", "[1 2]", "nul", "truex", "+1", "nan", "\"a\nb\"", "}", &deep]
+        {
+            assert_eq!(end(text), None, "{text}");
+        }
+    }
+}
