@@ -8,6 +8,7 @@ use super::{Answer, Choice, Marks, NotAnAnswer, Payload, ToolCall, Usage};
 use crate::openai::Endpoint;
 use crate::openai::chunk::{Piece, PieceChoice, content_text, token_logprobs};
 use crate::openai::envelope::excerpt;
+use crate::openai::glance::{Glance, MAX_CHOICES};
 use crate::openai::logprobs::Lean;
 use crate::openai::responses::{Event, ResponseBody};
 
@@ -28,8 +29,6 @@ pub struct Gathered {
 }
 
 impl Gathered {
-    /// The most choices one answer may have: the API's own bound.
-    const MAX_CHOICES: usize = 128;
     /// The most tool calls of one choice: as many as a request may offer tools.
     const MAX_CALLS: usize = 128;
 
@@ -93,7 +92,7 @@ impl Gathered {
         }
         self.usage = piece.usage.or(self.usage);
         for choice in &piece.choices {
-            if choice.index >= Self::MAX_CHOICES {
+            if choice.index >= MAX_CHOICES {
                 return Err(NotAnAnswer::Shape(format!("choice number {}", choice.index)));
             }
             if choice.index >= self.choices.len() {
@@ -124,18 +123,17 @@ impl Gathered {
         Ok(())
     }
 
-    /// The tokens counted in one frame, where it counts any.
+    /// The tokens counted in one frame, where it counts any; most do not.
     #[must_use]
     pub fn usage_in(endpoint: Endpoint, frame: &[u8]) -> Option<Usage> {
+        memchr::memmem::find(frame, b"\"usage\"")?;
+        let is_null = || Glance::at(frame).is_some_and(|seen| seen.usage.is_none_or(|usage| usage.is_null));
+        if endpoint != Endpoint::Responses && is_null() {
+            return None;
+        }
         let mut alone = Self::new(endpoint);
         alone.add_frame(frame).ok()?;
         alone.usage
-    }
-
-    /// True once every choice seen has said why it ended.
-    #[must_use]
-    pub fn is_finished(&self) -> bool {
-        !self.choices.is_empty() && self.choices.iter().all(|c| c.finish_reason.is_some())
     }
 
     pub(super) fn finish(self, payload: Payload) -> Result<Answer, NotAnAnswer> {
@@ -144,6 +142,50 @@ impl Gathered {
         }
         let Self { choices, usage, .. } = self;
         Ok(Answer { payload, choices, usage, marks: Marks::new(), headers: HeaderMap::new() })
+    }
+}
+
+/// How far a streamed answer has come.
+#[derive(Debug)]
+pub struct Progress {
+    endpoint: Endpoint,
+    /// Which choices were seen, a bit each, and which of them have ended.
+    choices: u128,
+    ended: u128,
+}
+
+impl Progress {
+    /// Nothing has come yet.
+    #[must_use]
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, choices: 0, ended: 0 }
+    }
+
+    /// Looks at one frame.
+    ///
+    /// # Errors
+    /// When it is not in the API's shape, or holds an error.
+    pub fn note(&mut self, frame: &[u8]) -> Result<(), NotAnAnswer> {
+        if self.endpoint != Endpoint::Responses
+            && let Some(seen) = Glance::at(frame).filter(|seen| !seen.is_error)
+        {
+            self.choices |= seen.choices;
+            self.ended |= seen.ended;
+            return Ok(());
+        }
+        let mut alone = Gathered::new(self.endpoint);
+        alone.add_frame(frame)?;
+        for (index, choice) in alone.choices.iter().enumerate() {
+            self.choices |= 1 << index;
+            self.ended |= u128::from(choice.finish_reason.is_some()) << index;
+        }
+        Ok(())
+    }
+
+    /// True once every choice seen has said why it ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.choices != 0 && self.choices == self.ended
     }
 }
 

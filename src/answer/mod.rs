@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::openai::Endpoint;
 pub use crate::openai::chunk::Usage;
 
-pub use gathered::Gathered;
+pub use gathered::{Gathered, Progress};
 
 /// Signals attached to an answer by someone else, by name: `p_true` for one.
 pub type Marks = BTreeMap<String, f64>;

@@ -102,10 +102,8 @@ struct Following<C: Clock> {
 impl<C: Clock> Following<C> {
     fn note(&mut self, frame: &[u8]) {
         self.frames += 1;
-        if memchr::memmem::find(frame, b"\"usage\"").is_some() {
-            let counted = Gathered::usage_in(self.endpoint, frame).and_then(tokens::of_usage);
-            self.counted = counted.or(self.counted);
-        }
+        let counted = Gathered::usage_in(self.endpoint, frame).and_then(tokens::of_usage);
+        self.counted = counted.or(self.counted);
     }
 }
 

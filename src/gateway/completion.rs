@@ -65,7 +65,7 @@ fn begin<U, C: Clock>(
 ) -> Result<(Ladder, Option<Bill<C>>), ApiError> {
     let ladder = headers::bounded(&gateway.cascade.policy(), ladder, headers, holder.as_deref())?;
     let (Some(keyring), Some(holder)) = (&gateway.keyring, holder) else { return Ok((ladder, None)) };
-    let taken = holder.take_tokens(tokens::at_most(prompt))?;
+    let taken = holder.take_tokens(|| tokens::at_most(prompt))?;
     Ok((ladder, Some(Bill::new(keyring.clone(), holder, taken))))
 }
 
@@ -176,6 +176,6 @@ async fn run<U: Upstream, C: Clock>(
         },
         None => (ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint).into_response(), HeaderMap::new()),
     };
-    response.headers_mut().extend(headers::describe(policy, prompt, &trace, id, &upstream));
+    headers::describe(response.headers_mut(), policy, prompt, &trace, id, &upstream);
     response
 }

@@ -107,13 +107,15 @@ pub(super) fn bounded<C: Clock>(
 
 /// What the cascade says about an answer.
 pub(super) fn describe(
+    headers: &mut HeaderMap,
     policy: &Policy,
     prompt: &Prompt,
     trace: &Trace,
     request_id: &str,
     upstream: &HeaderMap,
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+) {
+    // Ours are twelve at most; a map that grows moves all it has.
+    headers.reserve(16 + upstream.len());
     let mut set = |name: &'static str, value: &dyn Display| {
         if let Ok(value) = HeaderValue::try_from(value.to_string()) {
             headers.insert(name, value);
@@ -146,7 +148,6 @@ pub(super) fn describe(
         };
         headers.append(ours, value.clone());
     }
-    headers
 }
 
 /// An amount, or that it is not known.

@@ -170,8 +170,8 @@ impl<C: Clock> Holder<C> {
     ///
     /// # Errors
     /// 429 where they are used up.
-    pub fn take_tokens(&self, estimate: NonZeroU32) -> Result<Option<NonZeroU32>, ApiError> {
-        let taken = self.tokens.as_ref().map(|rate| rate.take(estimate)).transpose();
+    pub fn take_tokens(&self, estimate: impl FnOnce() -> NonZeroU32) -> Result<Option<NonZeroU32>, ApiError> {
+        let taken = self.tokens.as_ref().map(|rate| rate.take(estimate())).transpose();
         taken.map(|taken| taken.map(|(taken, _)| taken)).map_err(|wait| ApiError::key_is_limited("tokens", wait))
     }
 

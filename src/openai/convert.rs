@@ -5,11 +5,10 @@
 
 use bytes::Bytes;
 use memchr::memmem;
-use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::request::present;
-use super::splice::{Splice, span_of};
+use super::glance::{Glance, UsageAt};
+use super::splice::Splice;
 use super::{Endpoint, logprobs, responses};
 
 const EVERY_FRAME: [&str; 6] = ["id", "object", "created", "model", "system_fingerprint", "service_tier"];
@@ -207,33 +206,24 @@ pub fn strip_frame(endpoint: Endpoint, frame: &Bytes, unasked: Unasked) -> Optio
 
 /// A frame without its `usage` member; none where it had nothing else to say.
 fn without_usage(frame: &Bytes) -> Option<Bytes> {
-    #[derive(serde::Deserialize)]
-    struct Peek<'a> {
-        #[serde(default)]
-        choices: Vec<serde::de::IgnoredAny>,
-        #[serde(borrow, default, deserialize_with = "present")]
-        usage: Option<&'a RawValue>,
-    }
-    // Most frames have none, and need not be read.
+    // Most frames have none, and need not be looked at.
     if memmem::find(frame, b"\"usage\"").is_none() {
         return Some(frame.clone());
     }
-    let Ok(Peek { choices, usage: Some(usage) }) = serde_json::from_slice::<Peek<'_>>(frame) else {
+    let Some(Glance { choices, usage: Some(UsageAt { member, is_null }), .. }) = Glance::at(frame) else {
         return Some(frame.clone());
     };
-    if choices.is_empty() && usage.get() != "null" {
+    if choices == 0 && !is_null {
         return None;
     }
-    let value = span_of(frame, usage.get());
-    let name = frame[..value.start].iter().rposition(|b| *b == b'u')?.checked_sub(1)?;
-    let is_space = |b: &u8| !b.is_ascii_whitespace();
+    let is_text = |b: &u8| !b.is_ascii_whitespace();
     // With the comma before it, or as the first member with the one after.
-    let comma = frame[..name].iter().rposition(is_space).filter(|at| frame[*at] == b',');
-    let after = value.end + frame[value.end..].iter().position(is_space)?;
+    let comma = frame[..member.start].iter().rposition(is_text).filter(|at| frame[*at] == b',');
+    let after = member.end + frame[member.end..].iter().position(is_text)?;
     let range = match comma {
-        Some(comma) => comma..value.end,
-        None if frame[after] == b',' => name..after + 1,
-        None => name..value.end,
+        Some(comma) => comma..member.end,
+        None if frame[after] == b',' => member.start..after + 1,
+        None => member,
     };
     let mut splice = Splice::default();
     splice.replace(range, *b"");

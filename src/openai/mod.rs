@@ -8,6 +8,7 @@ pub mod chunk;
 pub mod contract;
 pub mod convert;
 pub mod envelope;
+pub mod glance;
 pub mod logprobs;
 pub mod pace;
 pub mod request;

@@ -75,6 +75,11 @@ impl<'a> Cursor<'a> {
         word.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then(|| word.parse().ok())?
     }
 
+    /// Passes over a whole number, 0 or more.
+    pub fn whole(&mut self) -> Option<usize> {
+        self.word()?.parse().ok()
+    }
+
     /// Whether a `null` stands here; passes over it if so.
     pub fn null(&mut self) -> Option<bool> {
         Some(self.peek()? == b'n' && self.word()? == "null")

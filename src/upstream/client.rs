@@ -17,6 +17,9 @@ pub enum CannotStart {
     /// The key holds what no header can carry.
     #[error("the api_key of {0} cannot be sent in a header")]
     Key(String),
+    /// The base URL is none for requests.
+    #[error("{0} is no URL that can be asked")]
+    Url(String),
     /// The TLS or HTTP client would not start.
     #[error("no HTTP client for {upstream}: {source}")]
     Client {

@@ -224,9 +224,7 @@ fn held<C: Clock>(flow: Flow, place: Place<C>, endpoint: Endpoint) -> Flow {
         match &frame {
             Some(Ok(data)) if place.taken.is_some() => {
                 // The last word on usage counts.
-                if memchr::memmem::find(data, b"\"usage\"").is_some() {
-                    counted = Gathered::usage_in(endpoint, data).and_then(tokens::of_usage).or(counted);
-                }
+                counted = Gathered::usage_in(endpoint, data).and_then(tokens::of_usage).or(counted);
             }
             None => {
                 if let Some(used) = counted {

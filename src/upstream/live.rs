@@ -10,11 +10,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use reqwest::{Client, Response};
+use reqwest::{Client, Response, Url};
 
 use super::client::{CannotStart, Key, MAX_ERROR, client, innermost};
 use super::{Delivery, Flow, Reply, Said, Upstream};
-use crate::answer::{Answer, Gathered};
+use crate::answer::{Answer, Progress};
 use crate::clock::Clock;
 use crate::openai::{Endpoint, pace, sse};
 use crate::policy::{Secret, Tier, Timeouts};
@@ -29,7 +29,7 @@ pub struct Live<C> {
     client: Client,
     clock: C,
     timeouts: Timeouts,
-    urls: HashMap<&'static str, String>,
+    urls: HashMap<&'static str, Url>,
     key: Option<Key>,
 }
 
@@ -39,12 +39,15 @@ impl<C: Clock> Live<C> {
     /// # Errors
     /// When the key cannot be a header, or no TLS client can be made.
     pub fn new(base_url: &str, key: Option<&Secret>, timeouts: Timeouts, clock: C) -> Result<Self, CannotStart> {
-        let urls = Endpoint::ALL.map(|e| (e.path(), format!("{base_url}{}", e.path())));
+        let url = |endpoint: Endpoint| {
+            let url = Url::parse(&format!("{base_url}{}", endpoint.path()));
+            url.map(|url| (endpoint.path(), url)).map_err(|_| CannotStart::Url(base_url.to_owned()))
+        };
         Ok(Self {
             client: client(base_url, timeouts)?,
             clock,
             timeouts,
-            urls: urls.into(),
+            urls: Endpoint::ALL.into_iter().map(url).collect::<Result<_, _>>()?,
             key: key.map(|key| Key::new(base_url, key)).transpose()?,
         })
     }
@@ -66,7 +69,7 @@ impl<C: Clock> Live<C> {
         if let Some(key) = &self.key {
             headers.insert(header::AUTHORIZATION, key.header());
         }
-        let sent = self.client.post(&self.urls[prompt.endpoint.path()]).headers(headers).body(body).send();
+        let sent = self.client.post(self.urls[prompt.endpoint.path()].clone()).headers(headers).body(body).send();
         // A whole answer's head comes when all of it is there.
         let bound = if prompt.stream { self.timeouts.first_byte } else { self.timeouts.total };
         let response = self.clock.within(bound, sent).await;
@@ -175,14 +178,14 @@ fn frames(
     struct Reading {
         pieces: BoxStream<'static, Result<Bytes, Failure>>,
         splitter: sse::Splitter,
-        gathered: Gathered,
+        progress: Progress,
         received: usize,
         is_over: bool,
     }
     let reading = Reading {
         pieces,
         splitter: sse::Splitter::default(),
-        gathered: Gathered::new(endpoint),
+        progress: Progress::new(endpoint),
         received: 0,
         is_over: false,
     };
@@ -194,10 +197,10 @@ fn frames(
                 Some(data) => {
                     // An error in mid-stream is a failure.
                     let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
-                    reading.gathered.add_frame(&data).map_err(malformed)?;
+                    reading.progress.note(&data).map_err(malformed)?;
                     return Ok(Some((data, reading)));
                 }
-                None if reading.is_over && reading.gathered.is_finished() => return Ok(None),
+                None if reading.is_over && reading.progress.is_finished() => return Ok(None),
                 None if reading.is_over => return Err(Failure::Cut { received: reading.received }),
                 None => match reading.pieces.try_next().await? {
                     Some(piece) => {
