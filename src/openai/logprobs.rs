@@ -16,21 +16,29 @@ use super::splice::Splice;
 /// first where one stands in another. `body` must be JSON.
 #[must_use]
 pub fn spans(body: &[u8]) -> Vec<Range<usize>> {
-    const NAME: &[u8] = b"\"logprobs\"";
     let mut found = Vec::new();
     let mut at = 0;
-    while let Some(next) = memmem::find(&body[at..], NAME) {
-        let after = at + next + NAME.len();
-        at = after;
-        // As a value it is followed by no colon; within a string its quotes are escaped.
-        let Some(colon) = skip_space(body, after).filter(|i| body[*i] == b':') else { continue };
-        let is_escaped = next > 0 && body[after - NAME.len() - 1] == b'\\';
-        let Some(start) = skip_space(body, colon + 1).filter(|_| !is_escaped) else { continue };
-        let end = end_of_value(body, start);
-        found.push(start..end);
-        at = end;
+    while let Some(start) = next(body, at) {
+        at = end_of_value(body, start);
+        found.push(start..at);
     }
     found
+}
+
+/// Where the value of the next member called `logprobs` starts.
+fn next(body: &[u8], from: usize) -> Option<usize> {
+    const NAME: &[u8] = b"\"logprobs\"";
+    let mut at = from;
+    loop {
+        let name = at + memmem::find(&body[at..], NAME)?;
+        at = name + NAME.len();
+        // As a value it is followed by no colon; within a string its quotes are escaped.
+        let is_escaped = name > 0 && body[name - 1] == b'\\';
+        let Some(colon) = skip_space(body, at).filter(|i| body[*i] == b':' && !is_escaped) else { continue };
+        if let Some(start) = skip_space(body, colon + 1) {
+            return Some(start);
+        }
+    }
 }
 
 /// What stands where an endpoint sends no logprobs.
@@ -80,18 +88,15 @@ impl Lean {
     /// completions.
     #[must_use]
     pub fn of(body: &[u8]) -> Option<Self> {
-        let spans = spans(body);
-        if spans.is_empty() {
-            return None;
+        let (mut splice, mut logprobs, mut at) = (Splice::default(), Vec::new(), 0);
+        while let Some(start) = next(body, at) {
+            let mut cursor = Cursor::new(body, start);
+            logprobs.push(values(&mut cursor)?);
+            at = cursor.at();
+            std::str::from_utf8(&body[start..at]).ok()?;
+            splice.replace(start..at, "null");
         }
-        let mut splice = Splice::default();
-        let mut logprobs = Vec::with_capacity(spans.len());
-        for span in spans {
-            std::str::from_utf8(&body[span.clone()]).ok()?;
-            logprobs.push(values(&mut Cursor::new(body, span.start))?);
-            splice.replace(span, "null");
-        }
-        Some(Self { body: splice.apply(body), logprobs })
+        (!logprobs.is_empty()).then(|| Self { body: splice.apply(body), logprobs })
     }
 }
 
@@ -102,22 +107,24 @@ fn values(cursor: &mut Cursor<'_>) -> Option<Vec<f64>> {
     }
     let (mut chat, mut legacy) = (None, None);
     cursor.each_member(|cursor, name| match name {
-        b"content" if !cursor.null()? => {
+        b"content" if chat.is_none() && !cursor.null()? => {
             let all = chat.insert(Vec::new());
             cursor.each_item(|cursor| {
                 let mut found = None;
                 cursor.each_member(|cursor, name| {
-                    if name == b"logprob" {
-                        found = Some(cursor.number()?);
-                        return Some(());
+                    match (name, found) {
+                        (b"logprob", None) => found = Some(cursor.number()?),
+                        // A name that stands twice means one thing here and another there.
+                        (b"logprob", Some(_)) => return None,
+                        _ => cursor.skip()?,
                     }
-                    cursor.skip()
+                    Some(())
                 })?;
                 all.push(found?);
                 Some(())
             })
         }
-        b"token_logprobs" if !cursor.null()? => {
+        b"token_logprobs" if legacy.is_none() && !cursor.null()? => {
             let all = legacy.insert(Vec::new());
             cursor.each_item(|cursor| {
                 if !cursor.null()? {
@@ -126,7 +133,9 @@ fn values(cursor: &mut Cursor<'_>) -> Option<Vec<f64>> {
                 Some(())
             })
         }
-        b"content" | b"token_logprobs" => Some(()),
+        b"content" if chat.is_none() => Some(()),
+        b"token_logprobs" if legacy.is_none() => Some(()),
+        b"content" | b"token_logprobs" => None,
         _ => cursor.skip(),
     })?;
     Some(chat.or(legacy).unwrap_or_default())
