@@ -309,6 +309,11 @@ async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
     assert!(matches!(ask_for_a_second(&limited, &policy, &clock), Err(Failure::Refused { .. })));
     assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(30))));
 
+    // Who is kept out takes nothing of the tier's own rate.
+    for _ in 0..200 {
+        assert!(matches!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, _))));
+    }
+
     let used_up = || {
         let mut answer = counted();
         answer.headers.insert("x-ratelimit-remaining-tokens", "0".parse().expect("ascii"));

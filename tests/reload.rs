@@ -102,6 +102,8 @@ async fn a_policy_with_a_fault_changes_nothing_and_says_why() {
     support::append(&s.policy, "tests:\n  - { answer: fine, tier: small, expect: escalate }\n");
     assert_eq!(s.change("name: two", "name: two").await, (1, 2), "{test}");
     assert_eq!(s.ask(ASK).await.1, before);
+    SystemClock::start().sleep(Duration::from_secs(4)).await;
+    assert_eq!(s.reloads().await, (1, 2), "what failed is not tried again before it changes");
     std::fs::remove_file(&s.policy).expect("removed");
     let clock = SystemClock::start();
     while s.reloads().await != (1, 3) {

@@ -127,6 +127,14 @@ async fn no_output_tells_a_secret() {
         clock.sleep(std::time::Duration::from_millis(100)).await;
     }
     clean("check of a literal key", &run(&["check", path_of(&policy)]), &everything);
+    for odd in [
+        "\"two Foreign8f2kBearer0123456789abc words\"",
+        "'a,Foreign8f2kBearer0123456789abc}'",
+        "a#Foreign8f2kBearer0123456789abc",
+    ] {
+        std::fs::write(&policy, before.replace("\"${TEST_KEY}\"", odd)).expect("written");
+        clean("check of an odd key", &run(&["check", path_of(&policy)]), &everything);
+    }
     std::fs::write(&policy, &before).expect("written");
     clean("check", &run(&["check", path_of(&policy)]), &everything);
     clean("check --effective", &run(&["check", "--effective", path_of(&policy)]), &everything);

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what grows is bounded, whatever an upstream sends.
 
+use std::ops::Range;
+
 use http::HeaderMap;
 
 use super::{Answer, Choice, Marks, NotAnAnswer, Payload, ToolCall, Usage};
@@ -26,6 +28,7 @@ pub struct Gathered {
     endpoint: Endpoint,
     choices: Vec<Choice>,
     usage: Option<Usage>,
+    logprobs_at: Vec<Range<usize>>,
 }
 
 impl Gathered {
@@ -35,7 +38,7 @@ impl Gathered {
     /// Nothing yet.
     #[must_use]
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, choices: Vec::new(), usage: None }
+        Self { endpoint, choices: Vec::new(), usage: None, logprobs_at: Vec::new() }
     }
 
     /// Adds a whole body.
@@ -67,6 +70,7 @@ impl Gathered {
         for (choice, logprobs) in piece.choices.iter().zip(lean.logprobs) {
             self.choices[choice.index].logprobs.extend(logprobs);
         }
+        self.logprobs_at = lean.spans;
         Ok(())
     }
 
@@ -140,8 +144,8 @@ impl Gathered {
         if self.choices.is_empty() {
             return Err(NotAnAnswer::NoChoices);
         }
-        let Self { choices, usage, .. } = self;
-        Ok(Answer { payload, choices, usage, marks: Marks::new(), headers: HeaderMap::new() })
+        let Self { choices, usage, logprobs_at, .. } = self;
+        Ok(Answer { payload, choices, usage, logprobs_at, marks: Marks::new(), headers: HeaderMap::new() })
     }
 }
 

@@ -6,6 +6,7 @@
 mod gathered;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -27,6 +28,8 @@ pub struct Answer {
     pub choices: Vec<Choice>,
     /// Tokens as the upstream counted them.
     pub usage: Option<Usage>,
+    /// Where a whole body has its logprobs, in bytes, as far as that is known.
+    pub logprobs_at: Vec<Range<usize>>,
     /// A judge's or a self-check's word on this answer.
     pub marks: Marks,
     /// The upstream's response headers that a client may see.

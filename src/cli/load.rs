@@ -88,7 +88,7 @@ pub(super) fn load_noting(
     };
     match Policy::parse(&name, &source, outside) {
         Ok((policy, warnings)) => {
-            Ok(Loaded { policy: Arc::new(policy), content: read.take(), warnings: warnings.render(colour) })
+            Ok(Loaded { policy: Arc::new(policy), content: read.borrow().clone(), warnings: warnings.render(colour) })
         }
         Err(problems) => {
             let (_, errors) = problems.warnings_and_errors();

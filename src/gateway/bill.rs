@@ -51,8 +51,11 @@ impl<C: Clock> Bill<C> {
                         tokens = sum(tokens, counted);
                     }
                     Outcome::Answered { .. } | Outcome::Failed(_) => {}
-                    // Its turn comes when it ends.
-                    Outcome::Flowing { .. } => continue,
+                    // Its turn comes when it ends; what was asked beside it is due.
+                    Outcome::Flowing { .. } => {
+                        cost = cost.plus(attempt.judging);
+                        continue;
+                    }
                 }
                 cost = cost.plus(attempt.cost);
             }

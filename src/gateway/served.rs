@@ -72,7 +72,7 @@ pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) 
 /// The body for a client that wants it whole.
 fn whole(endpoint: Endpoint, answer: &Answer, unasked: Unasked) -> Result<Bytes, ApiError> {
     Ok(match &answer.payload {
-        Payload::Whole(body) if unasked.logprobs => convert::strip_body(endpoint, body),
+        Payload::Whole(body) if unasked.logprobs => convert::strip_body(endpoint, body, &answer.logprobs_at),
         Payload::Whole(body) => body.clone(),
         Payload::Frames(frames) => {
             let kept: Vec<Bytes> = frames

@@ -3,6 +3,8 @@
 //!
 //! Invariant: a frame always has `choices`; clients reject any other.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use memchr::memmem;
 use serde_json::{Map, Value, json};
@@ -201,7 +203,7 @@ pub fn strip_frame(endpoint: Endpoint, frame: &Bytes, unasked: Unasked) -> Optio
         return None;
     }
     let frame = if unasked.usage { without_usage(frame)? } else { frame.clone() };
-    Some(if unasked.logprobs { strip_body(endpoint, &frame) } else { frame })
+    Some(if unasked.logprobs { strip_body(endpoint, &frame, &[]) } else { frame })
 }
 
 /// A frame without its `usage` member; none where it had nothing else to say.
@@ -230,10 +232,11 @@ fn without_usage(frame: &Bytes) -> Option<Bytes> {
     Some(splice.apply(frame).into())
 }
 
-/// A body or a frame without logprobs.
+/// A body or a frame without logprobs, which stand at `known`; where that is empty they
+/// are looked for.
 #[must_use]
-pub fn strip_body(endpoint: Endpoint, body: &Bytes) -> Bytes {
-    let splice = logprobs::cut(endpoint, body);
+pub fn strip_body(endpoint: Endpoint, body: &Bytes, known: &[Range<usize>]) -> Bytes {
+    let splice = logprobs::cut(endpoint, body, known);
     if splice.is_empty() { body.clone() } else { splice.apply(body).into() }
 }
 

@@ -19,8 +19,13 @@ pub fn spans(body: &[u8]) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(start) = next(body, at) {
-        at = end_of_value(body, start);
-        found.push(start..at);
+        let mut cursor = Cursor::new(body, start);
+        // One without an end stays.
+        at = start;
+        if cursor.skip().is_some() {
+            at = cursor.at();
+            found.push(start..at);
+        }
     }
     found
 }
@@ -50,11 +55,13 @@ pub fn none_of(endpoint: Endpoint) -> &'static [u8] {
     }
 }
 
-/// The edits that cut all logprobs out.
+/// The edits that cut all logprobs out, which stand at `known`; where that is empty they
+/// are looked for.
 #[must_use]
-pub fn cut(endpoint: Endpoint, body: &[u8]) -> Splice {
+pub fn cut(endpoint: Endpoint, body: &[u8], known: &[Range<usize>]) -> Splice {
     let mut splice = Splice::default();
-    for span in spans(body) {
+    let found = if known.is_empty() { spans(body) } else { known.to_vec() };
+    for span in found {
         if &body[span.clone()] != none_of(endpoint) {
             splice.replace(span, none_of(endpoint));
         }
@@ -67,13 +74,6 @@ fn skip_space(body: &[u8], from: usize) -> Option<usize> {
     Some(from + rest.iter().position(|b| !b.is_ascii_whitespace())?)
 }
 
-/// One past the last byte of the value that starts at `start`; where it has no end,
-/// that of the body.
-fn end_of_value(body: &[u8], start: usize) -> usize {
-    let mut cursor = Cursor::new(body, start);
-    cursor.skip().map_or(body.len(), |()| cursor.at())
-}
-
 /// A body without its logprobs, and those: read in one pass over what is most of it.
 #[derive(Debug, PartialEq)]
 pub struct Lean {
@@ -81,6 +81,8 @@ pub struct Lean {
     pub body: Vec<u8>,
     /// Natural-log probabilities of each choice's tokens, in the body's order.
     pub logprobs: Vec<Vec<f64>>,
+    /// Where they stood, in bytes.
+    pub spans: Vec<Range<usize>>,
 }
 
 impl Lean {
@@ -88,15 +90,16 @@ impl Lean {
     /// completions.
     #[must_use]
     pub fn of(body: &[u8]) -> Option<Self> {
-        let (mut splice, mut logprobs, mut at) = (Splice::default(), Vec::new(), 0);
+        let (mut splice, mut logprobs, mut spans, mut at) = (Splice::default(), Vec::new(), Vec::new(), 0);
         while let Some(start) = next(body, at) {
             let mut cursor = Cursor::new(body, start);
             logprobs.push(values(&mut cursor)?);
             at = cursor.at();
             std::str::from_utf8(&body[start..at]).ok()?;
             splice.replace(start..at, "null");
+            spans.push(start..at);
         }
-        (!logprobs.is_empty()).then(|| Self { body: splice.apply(body), logprobs })
+        (!spans.is_empty()).then(|| Self { body: splice.apply(body), logprobs, spans })
     }
 }
 

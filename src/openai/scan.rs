@@ -60,8 +60,9 @@ impl<'a> Cursor<'a> {
 
     /// Passes over a number; its bytes.
     fn digits(&mut self) -> Option<&'a [u8]> {
-        let is_start = matches!(self.peek()?, b'-' | b'0'..=b'9');
+        let sign = usize::from(self.peek()? == b'-');
         let start = self.at;
+        let is_start = self.bytes.get(start + sign).is_some_and(u8::is_ascii_digit);
         while let Some(b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E') = self.bytes.get(self.at) {
             self.at += 1;
         }
@@ -76,7 +77,7 @@ impl<'a> Cursor<'a> {
 
     /// Passes over a number.
     pub fn number(&mut self) -> Option<f64> {
-        std::str::from_utf8(self.digits()?).ok()?.parse().ok()
+        std::str::from_utf8(self.digits()?).ok()?.parse().ok().filter(|number: &f64| number.is_finite())
     }
 
     /// Passes over a whole number, 0 or more.
@@ -198,7 +199,9 @@ mod tests {
     #[test]
     fn what_is_no_value_is_not_passed_over() {
         let deep = "[".repeat(100);
-        for text in ["", "{", "{\"a\"}", "{\"a\":}", "[1,]", "[1 2]", "nul", "+1", "nan", "\"a\nb\"", "}", &deep] {
+        for text in
+            ["", "{", "{\"a\"}", "{\"a\":}", "[1,]", "[1 2]", "nul", "+1", "-inf", "-", "nan", "\"a\nb\"", "}", &deep]
+        {
             assert_eq!(end(text), None, "{text}");
         }
     }

@@ -21,19 +21,28 @@ pub struct Problem {
     pub help: Option<String>,
     /// True where the policy can be used all the same.
     pub is_warning: bool,
+    /// Whether what stands there must not be shown.
+    pub is_secret: bool,
 }
 
 impl Problem {
     /// A problem that keeps the policy from being used.
     #[must_use]
     pub fn new(at: Range<usize>, what: impl Into<String>) -> Self {
-        Self { at, what: what.into(), help: None, is_warning: false }
+        Self { at, what: what.into(), help: None, is_warning: false, is_secret: false }
     }
 
     /// With what to do about it.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// What stands there must not be shown.
+    #[must_use]
+    pub fn secret(mut self) -> Self {
+        self.is_secret = true;
         self
     }
 
@@ -87,7 +96,14 @@ impl Problems {
     pub fn new(path: &str, source: &str, mut all: Vec<Problem>) -> Self {
         all.sort_by(|a, b| (a.at.start, &a.what).cmp(&(b.at.start, &b.what)));
         all.dedup();
-        Self { path: path.to_owned(), source: masked(source), all }
+        let mut source = masked(source);
+        for Problem { at, .. } in all.iter().filter(|problem| problem.is_secret) {
+            let starred =
+                source[at.clone()].chars().map(|c| if c == '\n' { "\n".to_owned() } else { "*".repeat(c.len_utf8()) });
+            let starred: String = starred.collect();
+            source.replace_range(at.clone(), &starred);
+        }
+        Self { path: path.to_owned(), source, all }
     }
 
     /// How many of them are warnings, and how many are not.

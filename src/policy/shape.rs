@@ -4,6 +4,7 @@
 //!
 //! Invariant: reading never stops at the first problem.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -103,9 +104,19 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// Notes a secret that is written into the file; none of it is shown.
+    pub fn refuse_secret<T>(&mut self, at: &Range<usize>) -> Option<T> {
+        let help = "put it into the environment and write \"${OPENAI_API_KEY}\" here";
+        self.problems.push(Problem::new(at.clone(), "a secret in a policy file").help(help).secret());
+        None
+    }
+
     /// What is wrong, in words without the values of variables: any may be a key.
     pub fn into_problems(self) -> Vec<Problem> {
-        let telling: Vec<_> = self.filled.into_iter().filter(|(value, _)| value.len() >= MIN_SECRET).collect();
+        let mut telling = self.filled;
+        telling.retain(|(value, _)| value.len() >= MIN_SECRET);
+        // One may be the beginning of another.
+        telling.sort_by_key(|(value, _)| Reverse(value.len()));
         let mut problems = self.problems;
         for problem in &mut problems {
             for (value, written) in &telling {
@@ -140,11 +151,7 @@ impl<'a> Reader<'a> {
     fn fill(&mut self, text: &str, at: &Range<usize>) -> Option<String> {
         let default = text.split_once(":-").map_or("", |(_, default)| default);
         if (!text.contains("${") || looks_secret(default)) && (looks_secret(text) || text.starts_with("Bearer ")) {
-            return self.refuse(
-                at,
-                "a secret in a policy file",
-                "put it into the environment and write \"${OPENAI_API_KEY}\" here",
-            );
+            return self.refuse_secret(at);
         }
         let mut out = String::new();
         let mut rest = text;

@@ -139,11 +139,7 @@ impl Shape for Secret {
         let value = reader.scalar(node, "\"${VARIABLE}\"")?;
         let Data::Scalar { text, .. } = &node.data else { return None };
         if !(text.starts_with("${") && text.ends_with('}')) {
-            return reader.refuse(
-                &node.span,
-                "a secret in a policy file",
-                "put it into the environment and write \"${OPENAI_API_KEY}\" here",
-            );
+            return reader.refuse_secret(&node.span);
         }
         if value.bytes().any(|b| !(b' '..=b'~').contains(&b)) {
             return reader.refuse(

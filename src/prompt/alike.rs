@@ -1,9 +1,9 @@
 //! What of a prompt may be put in other words and still ask the same.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use blake3::Hasher;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::Prompt;
@@ -21,28 +21,44 @@ pub struct Question {
     pub rest: [u8; 32],
 }
 
+/// A longer text is not compared with others, in bytes.
+const LONGEST: usize = 32 << 10;
+
+type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Whether a message holds text and nothing else: no picture, no file, nothing yet to
+/// come.
+fn is_text(content: &RawValue) -> bool {
+    if content.get().starts_with('"') {
+        return true;
+    }
+    let parts: Vec<Members<'_>> = serde_json::from_str(content.get()).unwrap_or_default();
+    let is_text = |part: &Members<'_>| {
+        part.len() == 2 && part.contains_key("text") && part.get("type").is_some_and(|kind| kind.get() == "\"text\"")
+    };
+    !parts.is_empty() && parts.iter().all(is_text)
+}
+
 impl Prompt {
     /// The question, where one that is like it may have the same answer: only at
     /// temperature 0, for texts, and where nothing is called.
     #[must_use]
     pub fn question(&self) -> Option<Question> {
-        #[derive(Deserialize)]
-        struct Message<'a> {
-            #[serde(borrow)]
-            role: Cow<'a, str>,
-            #[serde(borrow)]
-            content: &'a RawValue,
-        }
-        let may =
-            self.endpoint == Endpoint::Chat && self.temperature <= 0.0 && !self.has_tools && !self.is_kept_upstream;
-        if !may || self.has_media() {
+        let may = self.endpoint == Endpoint::Chat
+            && self.temperature <= 0.0
+            && !(self.has_tools || self.is_kept_upstream || self.is_ours);
+        if !may {
             return None;
         }
         let messages: Vec<&RawValue> = serde_json::from_str(self.content()).ok()?;
         let (last, earlier) = messages.split_last()?;
-        let last: Message<'_> = serde_json::from_str(last.get()).ok()?;
-        let text = content_text(last.content);
-        if last.role != "user" || text.trim().is_empty() {
+        let mut last: Members<'_> = serde_json::from_str(last.get()).ok()?;
+        let content = last.remove("content")?;
+        if last.get("role")?.get() != "\"user\"" || !is_text(content) {
+            return None;
+        }
+        let text = content_text(content);
+        if text.trim().is_empty() || text.len() > LONGEST {
             return None;
         }
         let mut hasher = Hasher::new();
@@ -50,6 +66,7 @@ impl Prompt {
         let fields = self.fields.iter(&self.body).filter(|(name, _)| counts(name));
         fields.for_each(|(name, value)| feed_member(&mut hasher, name, value));
         earlier.iter().for_each(|message| feed_member(&mut hasher, "message", message.get()));
+        last.iter().for_each(|(name, value)| feed_member(&mut hasher, name, value.get()));
         for number in text.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()) {
             hasher.update(number.as_bytes());
             hasher.update(b" ");
@@ -93,6 +110,18 @@ mod tests {
         assert_eq!(asks("hi", r#","tools":[{"type":"function","function":{"name":"f"}}]"#), None);
         let picture = r#"{"model":"m","temperature":0,"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]}"#;
         assert_eq!(question(picture), None);
+        let file = |id: &str| {
+            question(&format!(
+                r#"{{"model":"m","temperature":0,"messages":[{{"role":"user","content":[{{"type":"text","text":"Sum it up"}},{{"type":"file","file":{{"file_id":"{id}"}}}}]}}]}}"#
+            ))
+        };
+        assert_eq!(file("A"), None);
+        let named = |name: &str| {
+            question(&format!(
+                r#"{{"model":"m","temperature":0,"messages":[{{"role":"user","name":"{name}","content":[{{"type":"text","text":"Who am I?"}}]}}]}}"#
+            ))
+        };
+        assert_ne!(named("alice").expect("one").rest, named("bob").expect("one").rest);
         let answered = r#"{"model":"m","temperature":0,"messages":[{"role":"assistant","content":"hi"}]}"#;
         assert_eq!(question(answered), None);
     }

@@ -63,6 +63,8 @@ pub struct Prompt {
     pub tenant: Option<String>,
     /// How new an answer must be.
     pub freshness: Freshness,
+    /// Whether the gateway made it, as it does for judges: nothing is like it.
+    pub is_ours: bool,
     /// Request headers that go on to the upstream.
     pub headers: HeaderMap,
     body: Bytes,
@@ -137,6 +139,7 @@ impl Prompt {
             session: None,
             tenant: None,
             freshness: Freshness::Any,
+            is_ours: false,
             headers: HeaderMap::new(),
             contract: OnceLock::new(),
             cache_key: OnceLock::new(),

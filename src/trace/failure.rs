@@ -133,6 +133,12 @@ impl Failure {
         let hide = |text: &mut String| {
             let hidden = envelope::hidden(std::mem::take(text).into(), secret);
             *text = String::from_utf8_lossy(&hidden).into_owned();
+            // An excerpt may end in the middle of it.
+            let cut = text.trim_end_matches("...").len();
+            let begun = (4..secret.len()).rev().find(|n| text.as_bytes()[..cut].ends_with(&secret[..*n]));
+            if let Some(n) = begun {
+                text.replace_range(cut - n..cut, &"*".repeat(n));
+            }
         };
         match &mut self {
             Self::Refused { body, .. } => *body = envelope::hidden(std::mem::take(body), secret),

@@ -39,7 +39,7 @@ struct Memory {
     store: Store,
 }
 
-type Key = [u8; 32];
+pub(super) type Key = [u8; 32];
 type Store = Cache<Key, Entry, KeyIsHash>;
 
 #[derive(Clone, Debug)]
@@ -132,6 +132,10 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
             store.run_pending_tasks().await;
         }
         let (cache, judging) = asked.unwrap_or((CacheUse::Coalesced, Cost::FREE));
+        if cache == CacheUse::Similar {
+            // Older than it would seem here; who remembers it knows for how long.
+            store.invalidate(&key).await;
+        }
         Ok(Reply { judging, ..entry.reply(cache) })
     }
 
@@ -165,6 +169,7 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
             reply.cache = CacheUse::Miss;
         }
         reply.said = match reply.said {
+            Said::Whole(answer) if reply.cache == CacheUse::Similar => Said::Whole(answer),
             Said::Whole(answer) => {
                 let kept = Entry {
                     answer: Arc::new(answer.compact()),
@@ -237,7 +242,7 @@ impl<C: Clock> Watch<C> {
 
 /// What a tier's answers depend on besides the prompt: a tier that gets another model,
 /// place or need forgets what was said before.
-fn identity(tier: &Tier, policy: &Policy) -> Key {
+pub(super) fn identity(tier: &Tier, policy: &Policy) -> Key {
     let mut hasher = blake3::Hasher::new();
     let mut add = |part: &str| {
         hasher.update(&(part.len() as u64).to_le_bytes());

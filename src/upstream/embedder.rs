@@ -1,12 +1,14 @@
 //! Embeddings of short texts, asked of a live upstream and remembered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use moka::future::Cache;
 use reqwest::Client;
 use serde::Deserialize;
 
+use super::breaker::Breaker;
 use super::client::{CannotStart, Key, client, innermost};
 use crate::clock::Clock;
 use crate::policy::{Policy, SimilarRule, Timeouts, UpstreamKind};
@@ -20,6 +22,8 @@ pub(super) type Vector = Arc<[f32]>;
 /// Texts whose embeddings are remembered: those of the prompts in flight, which ask
 /// for them once for each tier.
 const REMEMBERED: u64 = 1000;
+/// How long a prompt waits for an embedding: it is to save time.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The most bytes of an upstream's word.
 const MAX_BODY: usize = 1 << 20;
 
@@ -68,7 +72,9 @@ pub struct Embedder<C> {
     url: String,
     key: Option<Key>,
     rule: SimilarRule,
-    remembered: Cache<String, Vector>,
+    breaker: Breaker,
+    /// By the text's hash.
+    remembered: Cache<[u8; 32], Vector>,
 }
 
 #[derive(Deserialize)]
@@ -105,6 +111,7 @@ impl<C: Clock> Embedder<C> {
             url: format!("{base_url}/embeddings"),
             key: api_key.as_ref().map(|key| Key::new(base_url, key)).transpose()?,
             rule: rule.clone(),
+            breaker: Breaker::new(policy.upstreams[rule.upstream].breaker),
             remembered: Cache::new(REMEMBERED),
         }))
     }
@@ -119,8 +126,12 @@ impl<C: Clock> Embedder<C> {
     /// Where the upstream does not say.
     pub async fn vector(&self, text: &str) -> Result<(Vector, Cost), Failure> {
         let mut cost = Cost::FREE;
-        let asked = self.remembered.try_get_with_by_ref(text, async {
-            let (vector, spent) = self.ask(text).await?;
+        let asked = self.remembered.try_get_with(blake3::hash(text.as_bytes()).into(), async {
+            let kept_out = self.breaker.enter(self.clock.now());
+            kept_out.map_err(|retry_after| Failure::Open { retry_after })?;
+            let asked = self.ask(text).await;
+            self.breaker.note(self.clock.now(), asked.is_err());
+            let (vector, spent) = asked?;
             cost = spent;
             Ok(vector)
         });
@@ -134,7 +145,7 @@ impl<C: Clock> Embedder<C> {
         if let Some(key) = &self.key {
             request = request.header("authorization", key.header());
         }
-        let bound = self.timeouts.first_byte;
+        let bound = self.timeouts.first_byte.min(PATIENCE);
         let asked = self.clock.within(bound, read(request)).await;
         let body = asked.ok_or(Failure::TimedOut { phase: Phase::WholeAnswer, bound })??;
         let malformed = |why: String| Failure::Malformed {

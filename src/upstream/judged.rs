@@ -134,7 +134,8 @@ impl<U: Upstream, C: Clock> Judged<U, C> {
     /// The chance of "true" in a tier's word on an answer, none where it says
     /// neither, and what it cost.
     async fn ask_tier(&self, judge: &Tier, prompt: &Prompt, answer: &Answer) -> Result<(Option<f64>, Cost), Failure> {
-        let question = question(prompt, answer).map_err(|why| malformed(&why))?;
+        let mut question = question(prompt, answer).map_err(|why| malformed(&why))?;
+        (question.tenant, question.freshness, question.is_ours) = (prompt.tenant.clone(), prompt.freshness, true);
         let reply = self.inner.ask(judge, &question, Delivery::Hold).await?;
         let Said::Whole(word) = &reply.said else { return Err(malformed("frames where a whole answer must be")) };
         let counted = || Cost::of(judge.price.as_ref(), reply.recorded_cost, || tokens::count(&question, word));

@@ -191,6 +191,10 @@ impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
                 Err(failure) => failure,
             };
             place.settle(0);
+            // Who was kept out has asked nobody.
+            if let (Failure::Limited { .. } | Failure::Open { .. }, Some(requests)) = (&failure, &limits.requests) {
+                requests.put_right(NonZeroU32::MIN, 0);
+            }
             // What its upstream asks for is waited for as our own limits are.
             match failure {
                 Failure::Limited { retry_after, .. } if self.clock.now() + retry_after <= deadline => {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::cached::{Key, identity};
 use super::embedder::{Embedder, Embedders, Vector, dot};
 use super::{Delivery, Heir, Reply, Said, Upstream};
 use crate::answer::Answer;
@@ -25,8 +26,8 @@ pub struct Similar<U, C> {
 
 #[derive(Debug)]
 struct Memory<C> {
-    /// Name and model of the tier.
-    tier: (String, String),
+    /// What its answers, and what embeddings, depend on.
+    of: (Key, String),
     rule: SimilarRule,
     cache: CacheRule,
     embedder: Arc<Embedder<C>>,
@@ -48,8 +49,9 @@ impl<U, C: Clock> Similar<U, C> {
     pub fn new(inner: U, policy: &Policy, clock: C, embedders: &Embedders<C>) -> Self {
         let memory = |tier: &Tier| {
             let (rule, cache, embedder) = (tier.similar.clone()?, tier.cache?, embedders.of_tier(tier.index)?);
-            let tier = (tier.name.clone(), tier.model.clone());
-            Some(Memory { tier, rule, cache, embedder, known: Arc::default() })
+            let place = policy.upstreams[rule.upstream].kind.place();
+            let of = (identity(tier, policy), format!("{place} {}", rule.model));
+            Some(Memory { of, rule, cache, embedder, known: Arc::default() })
         };
         Self { inner, clock, tiers: policy.tiers.iter().map(memory).collect() }
     }
@@ -58,7 +60,7 @@ impl<U, C: Clock> Similar<U, C> {
 impl<U: Heir, C> Heir for Similar<U, C> {
     fn inherit(&mut self, before: &Self) {
         for mine in self.tiers.iter_mut().flatten() {
-            let fits = |other: &&Memory<C>| other.tier == mine.tier && other.rule.model == mine.rule.model;
+            let fits = |other: &&Memory<C>| other.of == mine.of;
             if let Some(other) = before.tiers.iter().flatten().find(fits) {
                 mine.known = other.known.clone();
             }
@@ -80,11 +82,29 @@ impl<C> Memory<C> {
     }
 
     fn note(&self, known: Known) {
+        let now = known.stored_at;
         let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        while all.len() >= self.rule.questions {
+        all.push_back(known);
+        let mut held: u64 = all.iter().map(Known::weight).sum();
+        let is_old = |known: &Known| now >= known.stored_at + self.cache.ttl;
+        while let Some(first) = all.front()
+            && (all.len() > self.rule.questions || held > self.cache.capacity || is_old(first))
+        {
+            held -= first.weight();
             all.pop_front();
         }
-        all.push_back(known);
+    }
+
+    /// Whether a question that is alike may be known.
+    fn knows(&self, rest: &Key) -> bool {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).iter().any(|known| known.rest == *rest)
+    }
+}
+
+impl Known {
+    /// Bytes that it holds.
+    fn weight(&self) -> u64 {
+        (self.answer.weight() + size_of_val(&*self.vector)) as u64
     }
 }
 
@@ -94,6 +114,11 @@ impl<U: Upstream, C: Clock> Upstream for Similar<U, C> {
         let Some((memory, question)) = memory.and_then(|memory| Some((memory, prompt.question()?))) else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
+        // What flows is not remembered here.
+        let flows = delivery != Delivery::Hold && prompt.stream;
+        if flows && !memory.knows(&question.rest) {
+            return self.inner.ask(tier, prompt, delivery).await;
+        }
         let (vector, spent) = match memory.embedder.vector(&question.text).await {
             Ok(known) => known,
             Err(failure) => {
