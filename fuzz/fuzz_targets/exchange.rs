@@ -18,7 +18,7 @@ fuzz_target!(|line: &[u8]| {
             Payload::Whole(body) => {
                 let frames = convert::to_frames(endpoint, body, true);
                 let _ = convert::to_body(endpoint, &frames);
-                let _ = convert::strip_body(endpoint, body);
+                let _ = convert::strip_body(endpoint, body, &answer.logprobs_at);
             }
             Payload::Frames(frames) => drop(convert::to_body(endpoint, frames)),
         }
