@@ -55,19 +55,19 @@ impl Gathered {
         }
     }
 
-    /// Adds a body whose logprobs were read on the way; where not each choice has one
-    /// member of them, the whole body is read instead.
+    /// Adds a body whose logprobs were read on the way; where others than its choices'
+    /// own are among them, the whole body is read instead.
     fn add_lean(&mut self, lean: Lean, body: &[u8]) -> Result<(), NotAnAnswer> {
-        let piece: Piece<'_> = match parse(&lean.body) {
-            Ok(piece) => piece,
+        let Ok(piece) = parse::<Piece<'_>>(&lean.body) else {
             // It is the whole body's fault that must be told.
-            Err(_) => return self.add_piece(&parse(body)?),
+            return self.add_piece(&parse(body)?);
         };
-        if piece.choices.len() != lean.logprobs.len() {
+        let own = || piece.choices.iter().filter(|choice| choice.logprobs.is_some_and(|raw| raw.get() == Lean::CUT));
+        if own().count() != lean.logprobs.len() {
             return self.add_piece(&parse(body)?);
         }
         self.add_piece(&piece)?;
-        for (choice, logprobs) in piece.choices.iter().zip(lean.logprobs) {
+        for (choice, logprobs) in own().zip(lean.logprobs) {
             self.choices[choice.index].logprobs.extend(logprobs);
         }
         self.logprobs_at = lean.spans;
@@ -223,4 +223,27 @@ fn add_choice(to: &mut Choice, piece: &PieceChoice<'_>) -> Result<(), NotAnAnswe
         to.finish_reason = Some(reason.clone().into_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn logprobs_that_stand_elsewhere_are_not_an_answers_own() {
+        let own = r#"{"content":[{"token":"a","logprob":-0.5}]}"#;
+        let read = |body: String| {
+            let answer = Answer::from_body(Endpoint::Chat, Bytes::from(body)).expect("an answer");
+            answer.choices.into_iter().map(|choice| choice.logprobs).collect::<Vec<_>>()
+        };
+        let choice = |more: &str| format!(r#"{{"choices":[{{"message":{{"content":"x"}}{more}}}]}}"#);
+        assert_eq!(read(choice(&format!(r#","logprobs":{own}"#))), [[-0.5]]);
+        // Found by fuzzing: one member of that name, deeper than it should be.
+        assert_eq!(read(choice(&format!(r#","odd":{{"logprobs":{own}}}"#))), [[0.0; 0]]);
+        assert_eq!(read(choice(&format!(r#","odd":{{"logprobs":{own}}},"logprobs":null"#))), [[0.0; 0]]);
+        let two = format!(r#"{{"choices":[{{"index":1,"logprobs":{own}}},{{"index":0,"logprobs":null}}]}}"#);
+        assert_eq!(read(two), [vec![], vec![-0.5]]);
+    }
 }

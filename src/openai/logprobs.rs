@@ -77,7 +77,7 @@ fn skip_space(body: &[u8], from: usize) -> Option<usize> {
 /// A body without its logprobs, and those: read in one pass over what is most of it.
 #[derive(Debug, PartialEq)]
 pub struct Lean {
-    /// The body with `null` where they stood.
+    /// The body with [`Self::CUT`] where they stood.
     pub body: Vec<u8>,
     /// Natural-log probabilities of each choice's tokens, in the body's order.
     pub logprobs: Vec<Vec<f64>>,
@@ -86,6 +86,9 @@ pub struct Lean {
 }
 
 impl Lean {
+    /// What no upstream writes for logprobs, so that it is seen whose they were.
+    pub const CUT: &str = "0";
+
     /// None where there are none, or any is not in the shape of chat or of legacy
     /// completions.
     #[must_use]
@@ -96,7 +99,7 @@ impl Lean {
             logprobs.push(values(&mut cursor)?);
             at = cursor.at();
             std::str::from_utf8(&body[start..at]).ok()?;
-            splice.replace(start..at, "null");
+            splice.replace(start..at, Self::CUT);
             spans.push(start..at);
         }
         (!spans.is_empty()).then(|| Self { body: splice.apply(body), logprobs, spans })
@@ -169,7 +172,7 @@ mod tests {
         let body = r#"{"choices":[{"index":0,"logprobs":{"content":[{"token":"]\"","logprob":-0.5,"bytes":[1],"top_logprobs":[{"token":"a","logprob":-9}]},{"logprob":-1e-3}],"refusal":null},"message":{"content":"x"}},{"logprobs":null}]}"#;
         let lean = Lean::of(body.as_bytes()).expect("lean");
         assert_eq!(lean.logprobs, [vec![-0.5, -0.001], vec![]]);
-        let left = r#"{"choices":[{"index":0,"logprobs":null,"message":{"content":"x"}},{"logprobs":null}]}"#;
+        let left = r#"{"choices":[{"index":0,"logprobs":0,"message":{"content":"x"}},{"logprobs":0}]}"#;
         assert_eq!(String::from_utf8(lean.body).expect("UTF-8"), left);
         let legacy = r#"{"logprobs":{"tokens":["a","b"],"token_logprobs":[null,-2],"text_offset":[0,1]}}"#;
         assert_eq!(Lean::of(legacy.as_bytes()).expect("lean").logprobs, [[-2.0]]);
