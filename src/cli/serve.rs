@@ -115,7 +115,7 @@ impl Serve {
         let traces = traces.transpose()?;
         let policy = loaded.policy.clone();
         let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-        let connections = usize::try_from(u64::from(self.connections).min(files * 3 / 4))?;
+        let connections = usize::try_from(u64::from(self.connections).min(files / 4 * 3))?;
         let room = Arc::new(Room::new(connections, (self.room as usize) << 20));
         let certificate = self.tls_cert.zip(self.tls_key).map(|(chain, key)| Renewed::read(chain, key)).transpose()?;
         let serving = Serving::begin(

@@ -112,43 +112,30 @@ impl<'a> Cursor<'a> {
     /// value.
     pub fn each_member(&mut self, mut read: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
         self.expect(b'{')?;
-        if self.peek()? == b'}' {
-            self.at += 1;
-            return Some(());
-        }
-        loop {
-            let name = self.string()?;
-            self.expect(b':')?;
-            read(self, name)?;
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => {
-                    self.at += 1;
-                    return Some(());
-                }
-                _ => return None,
-            }
-        }
+        self.until(b'}', |cursor| {
+            let name = cursor.string()?;
+            cursor.expect(b':')?;
+            read(cursor, name)
+        })
     }
 
     /// Passes over a list. `read` passes over each item.
-    pub fn each_item(&mut self, mut read: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+    pub fn each_item(&mut self, read: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.expect(b'[')?;
-        if self.peek()? == b']' {
-            self.at += 1;
-            return Some(());
-        }
-        loop {
+        self.until(b']', read)
+    }
+
+    /// Passes over what stands between commas, up to `end` and over that.
+    fn until(&mut self, end: u8, mut read: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+        let mut is_over = self.peek()? == end;
+        while !is_over {
             read(self)?;
-            match self.peek()? {
-                b',' => self.at += 1,
-                b']' => {
-                    self.at += 1;
-                    return Some(());
-                }
-                _ => return None,
+            is_over = self.peek()? == end;
+            if !is_over {
+                self.expect(b',')?;
             }
         }
+        self.expect(end)
     }
 }
 
