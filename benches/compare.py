@@ -14,6 +14,7 @@ work on the machine hardly moves it. Repetitions are interleaved; medians are sh
 """
 
 import argparse
+import itertools
 import json
 import os
 import pathlib
@@ -88,11 +89,15 @@ LOADS = {
 MODELS_BEHIND = {"one": "sure", "both": "sure", "large": "large"}
 
 
+# Each run's numbers begin where no other's are: what an earlier one asked is remembered.
+NUMBERS = itertools.count()
+
+
 def lua(path, body, changes, key):
     count = 'n = n + 1; b = prefix .. string.format("%010d", n) .. suffix' if changes else "b = prefix .. '0' .. suffix"
     prefix, suffix = body.split("N", 1) if "N" in body else (body, "")
     return f"""
-local prefix, suffix, n = [==[{prefix}]==], [==[{suffix}]==], 0
+local prefix, suffix, n = [==[{prefix}]==], [==[{suffix}]==], {next(NUMBERS) * 10**7}
 local h = {{ ["Content-Type"] = "application/json", ["Authorization"] = "Bearer {key}" }}
 request = function()
   local b

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use pin_project_lite::pin_project;
+
 /// A source of time. Times are durations since the clock's start.
 pub trait Clock: Clone + Send + Sync + 'static {
     /// The time now.
@@ -22,18 +24,30 @@ pub trait Clock: Clone + Send + Sync + 'static {
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static;
 
     /// Waits for `future`, but no longer than `bound`.
-    fn within<F: Future + Send>(&self, bound: Duration, future: F) -> impl Future<Output = Option<F::Output>> + Send
-    where
-        F::Output: Send,
-    {
-        let sleep = self.sleep(bound);
-        async move {
-            let future = std::pin::pin!(future);
-            let sleep = std::pin::pin!(sleep);
-            match futures_util::future::select(future, sleep).await {
-                futures_util::future::Either::Left((output, _)) => Some(output),
-                futures_util::future::Either::Right(((), _)) => None,
-            }
+    fn within<F: Future + Send>(&self, bound: Duration, future: F) -> impl Future<Output = Option<F::Output>> + Send {
+        Within { future, sleep: self.sleep(bound) }
+    }
+}
+
+pin_project! {
+    /// A future and its bound. By hand, since an async block would hold what it is given
+    /// twice, and these stand in one another.
+    struct Within<F, S> {
+        #[pin]
+        future: F,
+        #[pin]
+        sleep: S,
+    }
+}
+
+impl<F: Future, S: Future<Output = ()>> Future for Within<F, S> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.future.poll(context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => this.sleep.poll(context).map(|()| None),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a tier said, whichever endpoint and shape it came by.
 //!
-//! Invariant: the payload is the upstream's own bytes; the rest is read from
-//! them once. Labels are not here, so a scorer cannot see them.
+//! Invariant: the payload is the upstream's own bytes, less logprobs that its client did
+//! not ask for where it is kept; the rest is read from them once. Labels are not here, so
+//! a scorer cannot see them.
 
 mod gathered;
 
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::openai::Endpoint;
 pub use crate::openai::chunk::Usage;
+use crate::openai::convert::strip_body;
 
 pub use gathered::{Gathered, Progress};
 
@@ -135,17 +137,30 @@ impl Answer {
     }
 
     /// The same answer in memory of its own, so that keeping it does not keep
-    /// the larger buffer that it was read from.
+    /// the larger buffer that it was read from; without its logprobs where they would only
+    /// be cut out each time it is served.
     #[must_use]
-    pub fn compact(&self) -> Self {
-        let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    pub fn compact(&self, endpoint: Endpoint, with_logprobs: bool) -> Self {
+        let own = |bytes: &Bytes| {
+            let cut = if with_logprobs { bytes.clone() } else { strip_body(endpoint, bytes, &self.logprobs_at) };
+            // What was cut has memory of its own.
+            if cut.len() < bytes.len() { cut } else { Bytes::copy_from_slice(bytes) }
+        };
         let payload = match &self.payload {
             Payload::Whole(body) => Payload::Whole(own(body)),
             Payload::Frames(frames) => Payload::Frames(frames.iter().map(own).collect()),
         };
+        let logprobs_at = if with_logprobs { self.logprobs_at.clone() } else { Vec::new() };
         let own_value = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
         let headers = self.headers.iter().filter_map(|(name, value)| Some((name.clone(), own_value(value).ok()?)));
-        Self { payload, headers: headers.collect(), ..self.clone() }
+        Self {
+            payload,
+            choices: self.choices.clone(),
+            usage: self.usage,
+            logprobs_at,
+            marks: self.marks.clone(),
+            headers: headers.collect(),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::task::block_in_place;
+
 use crate::clock::Clock;
 use crate::gateway::{BadCertificate, Certificate};
 
@@ -36,7 +38,7 @@ impl Renewed {
     pub async fn keep_up(mut self, clock: impl Clock) {
         loop {
             clock.sleep(EVERY).await;
-            let content = content(&self.chain, &self.key);
+            let content = block_in_place(|| content(&self.chain, &self.key));
             if content == self.content {
                 continue;
             }

@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::block_in_place;
 use tracing_appender::non_blocking::ErrorCounter;
 
 use super::books::Books;
 use super::load::{self, Content, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, router};
+use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, routes};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
@@ -77,7 +78,7 @@ impl Serving {
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
-        let (routes, metrics) = (Current::new(router(&gateway)), Current::new(metrics_router(gateway.clone())));
+        let (routes, metrics) = (Current::new(routes(&gateway)), Current::new(metrics_router(gateway.clone())));
         Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, metrics, hangups })
     }
 
@@ -90,15 +91,18 @@ impl Serving {
         let mut seen = watched.clone();
         loop {
             let is_asked = self.clock.within(EVERY, self.hangups.recv()).await.is_some();
-            self.books.save();
-            let content = load::content(&path, &watched);
+            // An `fsync` would hold up the requests of a whole worker.
+            let content = block_in_place(|| {
+                self.books.save();
+                load::content(&path, &watched)
+            });
             let has_settled = content == seen;
             seen.clone_from(&content);
             if !is_asked && (content == watched || !has_settled) {
                 continue;
             }
             let read = RefCell::default();
-            let reloaded = self.reload(&read);
+            let reloaded = block_in_place(|| self.reload(&read));
             watched.clone_from(&self.loaded.content);
             watched.extend(read.take());
             seen.clone_from(&watched);
@@ -138,7 +142,7 @@ impl Serving {
         let mut gateway = gateway.guarded_by(keyring);
         gateway.inherit(&self.gateway);
         (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
-        self.routes.replace(router(&self.gateway));
+        self.routes.replace(routes(&self.gateway));
         self.metrics.replace(metrics_router(self.gateway.clone()));
         self.loaded = loaded;
         Ok(())

@@ -123,7 +123,7 @@ fn add_up(to: &mut Value, from: &Value) {
 /// client's HTTP library takes the rest is left out.
 fn describe<'a>(to: &mut HeaderMap, policy: &Policy, traces: impl Iterator<Item = &'a Trace> + Clone, id: &str) {
     const MAX_CHARS: usize = 4000;
-    let each: Vec<String> = traces.clone().map(|trace| headers::attempts(policy, trace)).collect();
+    let each: Vec<String> = traces.clone().map(|trace| headers::Attempts(policy, trace).to_string()).collect();
     let mut attempts = each.join(";");
     if attempts.len() > MAX_CHARS {
         attempts.truncate(MAX_CHARS);
@@ -138,7 +138,7 @@ fn describe<'a>(to: &mut HeaderMap, policy: &Policy, traces: impl Iterator<Item 
         ("x-cascade-request-id", id.to_owned()),
         ("x-cascade-policy", policy.digest.clone()),
         ("x-cascade-attempts", attempts),
-        ("x-cascade-cost-usd", headers::dollars(cost)),
+        ("x-cascade-cost-usd", headers::Dollars(cost).to_string()),
     ] {
         if let Ok(value) = HeaderValue::try_from(value) {
             to.insert(name, value);

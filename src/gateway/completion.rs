@@ -31,10 +31,10 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     gateway: Arc<Gateway<U, C>>,
     endpoint: Endpoint,
     request: Request,
+    holder: Option<Arc<Holder<C>>>,
 ) -> Response {
     let id = gateway.request_ids.next();
     let (head, incoming) = request.into_parts();
-    let holder = head.extensions.get::<Arc<Holder<C>>>().cloned();
     let mut response = match read(&gateway, endpoint, &head.headers, incoming, holder.as_deref()).await {
         Ok((prompt, room)) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models())
         {

@@ -1,11 +1,12 @@
 //! Headers in and out: what goes on to the upstream, and what the cascade
 //! says about its answer.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Write};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::ApiError;
@@ -17,6 +18,19 @@ use crate::price::Cost;
 use crate::prompt::{Freshness, Prompt};
 use crate::tokens;
 use crate::trace::{Attempt, Outcome, Trace};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const OWN_REQUEST_ID: HeaderName = HeaderName::from_static("x-cascade-request-id");
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-cascade-upstream-request-id");
+const POLICY: HeaderName = HeaderName::from_static("x-cascade-policy");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-cascade-attempts");
+const COST: HeaderName = HeaderName::from_static("x-cascade-cost-usd");
+const OVERHEAD: HeaderName = HeaderName::from_static("x-cascade-overhead-ms");
+const TIER: HeaderName = HeaderName::from_static("x-cascade-tier");
+const CACHE: HeaderName = HeaderName::from_static("x-cascade-cache");
+const STAND_IN: HeaderName = HeaderName::from_static("x-cascade-stand-in");
+const SCORE: HeaderName = HeaderName::from_static("x-cascade-score");
+const BASELINE_COST: HeaderName = HeaderName::from_static("x-cascade-baseline-cost-usd");
 
 /// Makes request ids: unique in this process, and not to be guessed.
 #[derive(Debug, Default)]
@@ -116,49 +130,65 @@ pub(super) fn describe(
 ) {
     // Ours are twelve at most; a map that grows moves all it has.
     headers.reserve(16 + upstream.len());
-    let mut set = |name: &'static str, value: &dyn Display| {
-        if let Ok(value) = HeaderValue::try_from(value.to_string()) {
+    // All values stand in one piece of memory.
+    let mut text = BytesMut::with_capacity(512);
+    let mut set = |name: HeaderName, value: fmt::Arguments<'_>| {
+        // Memory grows.
+        let _ = text.write_fmt(value);
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.split().freeze()) {
             headers.insert(name, value);
         }
     };
-    set("x-request-id", &request_id);
-    set("x-cascade-request-id", &request_id);
-    set("x-cascade-policy", &policy.digest);
-    set("x-cascade-attempts", &attempts(policy, trace));
-    set("x-cascade-cost-usd", &dollars(trace.cost()));
-    set("x-cascade-overhead-ms", &format_args!("{:.3}", overhead(trace).as_secs_f64() * 1000.0));
+    set(REQUEST_ID, format_args!("{request_id}"));
+    set(OWN_REQUEST_ID, format_args!("{request_id}"));
+    set(POLICY, format_args!("{}", policy.digest));
+    set(ATTEMPTS, format_args!("{}", Attempts(policy, trace)));
+    set(COST, format_args!("{}", Dollars(trace.cost())));
+    let overhead = overhead(trace).as_micros();
+    set(OVERHEAD, format_args!("{}.{:03}", overhead / 1000, overhead % 1000));
     if let Some(served) = trace.served() {
         let tier = &policy.tiers[served.tier];
-        set("x-cascade-tier", &tier.name);
-        set("x-cascade-cache", &served.cache.word());
+        set(TIER, format_args!("{}", tier.name));
+        set(CACHE, format_args!("{}", served.cache.word()));
         if trace.is_stand_in() {
-            set("x-cascade-stand-in", &true);
+            set(STAND_IN, format_args!("true"));
         }
         if let Some(score) = trace.score() {
             let told = if policy.tiers[served.tier].is_calibrated() { "" } else { ";uncalibrated" };
-            set("x-cascade-score", &format_args!("{score}{told}"));
+            set(SCORE, format_args!("{score}{told}"));
         }
-        set("x-cascade-baseline-cost-usd", &baseline(policy, prompt, served));
+        set(BASELINE_COST, format_args!("{}", Dollars(baseline(policy, prompt, served))));
     }
     for (name, value) in upstream {
-        let ours = if name == "x-request-id" {
-            HeaderName::from_static("x-cascade-upstream-request-id")
-        } else {
-            name.clone()
-        };
+        let ours = if name == REQUEST_ID { UPSTREAM_REQUEST_ID } else { name.clone() };
         headers.append(ours, value.clone());
     }
 }
 
 /// An amount, or that it is not known.
-pub(super) fn dollars(cost: Cost) -> String {
-    cost.usd.map_or("unknown".to_owned(), |usd| usd.to_string())
+pub(super) struct Dollars(pub Cost);
+
+impl Display for Dollars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.usd {
+            Some(usd) => usd.fmt(f),
+            None => f.write_str("unknown"),
+        }
+    }
 }
 
 /// `ada:rejected(0.41<0.72),babbage:accepted(0.88>=0.68)`.
-pub(super) fn attempts(policy: &Policy, trace: &Trace) -> String {
-    let each = trace.attempts.iter().map(|a| format!("{}:{}", policy.tiers[a.tier].name, a.outcome));
-    each.collect::<Vec<_>>().join(",")
+pub(super) struct Attempts<'a>(pub &'a Policy, pub &'a Trace);
+
+impl Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(policy, trace) = self;
+        for (at, attempt) in trace.attempts.iter().enumerate() {
+            let comma = if at > 0 { "," } else { "" };
+            write!(f, "{comma}{}:{}", policy.tiers[attempt.tier].name, attempt.outcome)?;
+        }
+        Ok(())
+    }
 }
 
 /// Time that is ours: all of it less what upstreams and caches took.
@@ -167,9 +197,9 @@ fn overhead(trace: &Trace) -> Duration {
 }
 
 /// What the last tier alone would have cost for as many tokens, by its price.
-fn baseline(policy: &Policy, prompt: &Prompt, served: &Attempt) -> String {
+fn baseline(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Cost {
     match (&policy.top().price, &served.outcome) {
-        (Some(price), Outcome::Answered { answer, .. }) => price.of(tokens::count(prompt, answer)).to_string(),
-        _ => "unknown".to_owned(),
+        (Some(price), Outcome::Answered { answer, .. }) => Cost::exact(price.of(tokens::count(prompt, answer))),
+        _ => Cost::UNKNOWN,
     }
 }

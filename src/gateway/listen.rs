@@ -1,22 +1,18 @@
 //! Listens and serves, with bounds that a slow or silent client cannot pass.
 
-use std::future::{Future, Ready, ready};
+use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use axum::Router;
-use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use futures_util::future::Either;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
@@ -24,6 +20,7 @@ use super::ApiError;
 use super::certificate::Certificate;
 use super::patient::Patient;
 use super::room::{Place, Room};
+use super::routes::{Answering, Routes};
 use crate::clock::Clock;
 
 /// The most bytes of a request's head; also what is read ahead of a body.
@@ -57,18 +54,18 @@ pub struct Door {
 /// The routes in force; others can be put in their place while requests are in flight,
 /// which go on with those they began with.
 #[derive(Clone, Debug)]
-pub struct Current(Arc<ArcSwap<Router>>);
+pub struct Current(Arc<ArcSwap<Routes>>);
 
 impl Current {
     /// These routes.
     #[must_use]
-    pub fn new(router: Router) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(router)))
+    pub fn new(routes: impl Into<Routes>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(routes.into())))
     }
 
     /// Puts others in their place.
-    pub fn replace(&self, router: Router) {
-        self.0.store(Arc::new(router));
+    pub fn replace(&self, routes: impl Into<Routes>) {
+        self.0.store(Arc::new(routes.into()));
     }
 }
 
@@ -81,20 +78,17 @@ struct Client {
 impl Service<Request<Incoming>> for Client {
     type Response = Response;
     type Error = std::convert::Infallible;
-    type Future = Either<Routed, Ready<Result<Response, Self::Error>>>;
+    type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if self.place.is_welcome {
-            let routes = TowerToHyperService::new(Router::clone(&self.current.0.load()));
-            return Either::Left(routes.call(request));
+            return self.current.0.load().answer(request);
         }
         let mut response = ApiError::overloaded().into_response();
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        Either::Right(ready(Ok(response.map(Body::new))))
+        Box::pin(ready(Ok(response)))
     }
 }
-
-type Routed = <TowerToHyperService<Router> as Service<Request<Incoming>>>::Future;
 
 /// Serves until `shutdown` is done, then lets what is in flight finish within
 /// the drain bound. Returns whether all of it did.

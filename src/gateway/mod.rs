@@ -19,25 +19,17 @@ mod models;
 mod passthrough;
 mod patient;
 mod room;
+mod routes;
 mod served;
 mod stream;
 mod traces;
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use http::{HeaderValue, Method};
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::cascade::Cascade;
 use crate::clock::Clock;
-use crate::openai::Endpoint;
 use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
 pub use api_error::ApiError;
@@ -46,6 +38,7 @@ pub use keyring::{AllSpent, Keyring};
 pub use listen::{Bounds, Current, Door, serve};
 pub use metrics::{Reloads, metrics_router};
 pub use room::{Occupancy, Room};
+pub use routes::{Routes, routes};
 pub use traces::Traces;
 
 /// The most bytes of a request's body that are read.
@@ -151,85 +144,4 @@ impl<U, C: Clock> Gateway<U, C> {
     fn passage_of_unknown_models(&self) -> Option<&Passage<C>> {
         self.passage.as_ref().filter(|_| self.cascade.policy().passthrough.is_some_and(|p| p.unknown_models))
     }
-}
-
-/// The routes, each with and without `/v1`.
-pub fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
-    let completion = |endpoint: Endpoint| {
-        let gateway = gateway.clone();
-        post(move |request: Request| completion::answer(gateway.clone(), endpoint, request))
-    };
-    let all_models = {
-        let gateway = gateway.clone();
-        get(move || async move { models::list(&gateway.cascade.policy()) })
-    };
-    let one_model = {
-        let gateway = gateway.clone();
-        get(move |path, request| async move { models::one(&gateway, path, request).await })
-    };
-    let mut router = Router::new();
-    for prefix in ["/v1", ""] {
-        for endpoint in Endpoint::ALL {
-            router = router.route(&format!("{prefix}{}", endpoint.path()), completion(endpoint));
-        }
-        router = router
-            .route(&format!("{prefix}/models"), all_models.clone())
-            .route(&format!("{prefix}/models/{{*model}}"), one_model.clone());
-    }
-    if gateway.embeddings.is_some() {
-        for path in ["/v1/embeddings", "/embeddings"] {
-            let gateway = gateway.clone();
-            router = router
-                .route(path, post(move |request: Request| async move { embeddings::answer(&gateway, request).await }));
-        }
-    }
-    let has_passage = gateway.passage.is_some();
-    let cors = cors(&gateway.cascade.policy().cors);
-    let anything_else = {
-        let gateway = gateway.clone();
-        move |request: Request| async move { passthrough::answer(&gateway, request).await }
-    };
-    router = router.fallback(anything_else.clone());
-    router = if has_passage {
-        // `GET /v1/chat/completions` lists stored ones; only the upstream knows.
-        router.method_not_allowed_fallback(anything_else)
-    } else {
-        router.method_not_allowed_fallback(|request: Request| async move {
-            ApiError::method_not_allowed(request.method(), request.uri().path()).into_response()
-        })
-    };
-    let router = match &gateway.keyring {
-        Some(keyring) => {
-            let keyring = keyring.clone();
-            router.layer(from_fn(move |request: Request, next: Next| admit(keyring.clone(), request, next)))
-        }
-        None => router,
-    };
-    let router = router.route("/healthz", get(|| async { "ok\n" }));
-    // A fault of ours is one client's error and no reset connection.
-    let router = router.layer(CatchPanicLayer::custom(|_| ApiError::internal().into_response()));
-    match cors {
-        Some(cors) => router.layer(cors),
-        None => router,
-    }
-}
-
-/// Lets a request on with its holder, or says why not.
-async fn admit<C: Clock>(keyring: Arc<Keyring<C>>, mut request: Request, next: Next) -> Response {
-    // Browsers ask without a key whether they may call.
-    if request.method() != Method::OPTIONS {
-        match keyring.admit(request.headers()) {
-            Ok(holder) => _ = request.extensions_mut().insert(holder),
-            Err(error) => return error.into_response(),
-        }
-    }
-    next.run(request).await
-}
-
-/// What pages of these origins may do; none where no origin is invited.
-fn cors(origins: &[String]) -> Option<CorsLayer> {
-    let origins: Vec<HeaderValue> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
-    let cors =
-        CorsLayer::new().allow_methods(AllowMethods::mirror_request()).allow_headers(AllowHeaders::mirror_request());
-    (!origins.is_empty()).then(|| cors.allow_origin(origins).expose_headers(tower_http::cors::Any))
 }

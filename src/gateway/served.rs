@@ -43,10 +43,7 @@ pub(super) fn hand_over(
 
 /// What the tier was asked for and the client did not ask for.
 fn unasked(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Unasked {
-    Unasked {
-        logprobs: policy.tiers[served.tier].needs_logprobs() && !prompt.asks_logprobs,
-        usage: prompt.stream && !prompt.asks_usage,
-    }
+    Unasked { logprobs: policy.tiers[served.tier].adds_logprobs(prompt), usage: prompt.stream && !prompt.asks_usage }
 }
 
 /// The whole body of an answer that is served.
@@ -66,7 +63,7 @@ pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) 
     }
     let cost_usd = trace.cost().usd.map(tracing::field::display);
     let stand_in = trace.is_stand_in().then_some(true);
-    tracing::info!(id, attempts = headers::attempts(policy, trace), cost_usd, stand_in, ms = elapsed.as_millis());
+    tracing::info!(id, attempts = %headers::Attempts(policy, trace), cost_usd, stand_in, ms = elapsed.as_millis());
 }
 
 /// The body for a client that wants it whole.

@@ -4,6 +4,7 @@
 //! an error frame instead, since SDKs take a mere end for success.
 
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -124,22 +125,74 @@ type Frames = Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>;
 
 /// Frames as they come. Dropping the body drops the upstream's connection.
 pub(super) fn live(endpoint: Endpoint, frames: Frames, unasked: Unasked, id: String) -> Body {
-    let events = stream::unfold(Some((frames, id)), move |state| async move {
-        let (mut frames, id) = state?;
-        loop {
-            match frames.next().await {
-                Some(Ok(frame)) => {
-                    if let Some(kept) = strip_frame(endpoint, &frame, unasked) {
-                        return Some((event(endpoint, &kept), Some((frames, id))));
-                    }
+    Body::from_stream(Live {
+        endpoint,
+        frames,
+        unasked,
+        id,
+        events: BytesMut::new(),
+        has_waited: false,
+        is_over: false,
+    })
+}
+
+/// Events of the frames that are there, in one piece.
+struct Live {
+    endpoint: Endpoint,
+    frames: Frames,
+    unasked: Unasked,
+    id: String,
+    /// What has come and is still to be handed on.
+    events: BytesMut,
+    /// Whether others had their turn since the last frame came: whoever reads from the
+    /// upstream hands over one frame at a time.
+    has_waited: bool,
+    is_over: bool,
+}
+
+impl Live {
+    /// Past so many bytes no more frames are waited for.
+    const ENOUGH: usize = 16 << 10;
+
+    fn take(&mut self, frame: Option<Result<Bytes, Failure>>) {
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(kept) = strip_frame(self.endpoint, &frame, self.unasked) {
+                    put_event(&mut self.events, self.endpoint, &kept);
                 }
-                Some(Err(failure)) => {
-                    tracing::warn!(id, %failure, "stream broke off");
-                    return Some((error_event(endpoint, ApiError::frame(&failure).as_bytes()), None));
+                return;
+            }
+            Some(Err(failure)) => {
+                tracing::warn!(self.id, %failure, "stream broke off");
+                self.events.put_slice(&error_event(self.endpoint, ApiError::frame(&failure).as_bytes()));
+            }
+            None => self.events.put_slice(end_of(self.endpoint)),
+        }
+        self.is_over = true;
+    }
+}
+
+impl Stream for Live {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        while !this.is_over && this.events.len() < Self::ENOUGH {
+            match this.frames.as_mut().poll_next(context) {
+                Poll::Ready(frame) => {
+                    this.take(frame);
+                    this.has_waited = false;
                 }
-                None => return Some((Bytes::from_static(end_of(endpoint)), None)),
+                Poll::Pending if this.events.is_empty() => return Poll::Pending,
+                Poll::Pending if this.has_waited => break,
+                Poll::Pending => {
+                    this.has_waited = true;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
             }
         }
-    });
-    Body::from_stream(events.map(Ok::<_, std::convert::Infallible>))
+        let events = this.events.split().freeze();
+        Poll::Ready((!events.is_empty()).then_some(Ok(events)))
+    }
 }

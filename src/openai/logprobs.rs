@@ -116,6 +116,10 @@ fn values(cursor: &mut Cursor<'_>) -> Option<Vec<f64>> {
         b"content" if chat.is_none() && !cursor.null()? => {
             let all = chat.insert(Vec::new());
             cursor.each_item(|cursor| {
+                if let Some(logprob) = usual(cursor) {
+                    all.push(logprob);
+                    return Some(());
+                }
                 let mut found = None;
                 cursor.each_member(|cursor, name| {
                     match (name, found) {
@@ -145,6 +149,21 @@ fn values(cursor: &mut Cursor<'_>) -> Option<Vec<f64>> {
         _ => cursor.skip(),
     })?;
     Some(chat.or(legacy).unwrap_or_default())
+}
+
+/// The logprob of a token as OpenAI, vLLM and most others write it; stands still before one
+/// that is written in another way.
+fn usual(cursor: &mut Cursor<'_>) -> Option<f64> {
+    let mut ahead = *cursor;
+    ahead.word(b"{\"token\":")?;
+    ahead.string()?;
+    ahead.word(b",\"logprob\":")?;
+    let logprob = ahead.number()?;
+    ahead.word(b",\"bytes\":")?;
+    ahead.whole_numbers()?;
+    ahead.word(b",\"top_logprobs\":[]}")?;
+    *cursor = ahead;
+    Some(logprob)
 }
 
 #[cfg(test)]

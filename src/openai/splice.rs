@@ -29,7 +29,8 @@ impl Splice {
     pub fn apply(mut self, body: &[u8]) -> Vec<u8> {
         self.edits.sort_by_key(|(range, _)| (range.start, range.end));
         let grown: usize = self.edits.iter().map(|(_, with)| with.len()).sum();
-        let mut out = Vec::with_capacity(body.len() + grown);
+        let cut: usize = self.edits.iter().map(|(range, _)| range.len()).sum();
+        let mut out = Vec::with_capacity((body.len() + grown).saturating_sub(cut));
         let mut at = 0;
         for (range, with) in self.edits {
             out.extend_from_slice(&body[at..range.start]);

@@ -3,6 +3,7 @@
 
 use super::{CacheRule, Capability, LimitRule, RetryRule, SimilarRule, Unscored, UpstreamShare, WhenFull};
 use crate::price::Price;
+use crate::prompt::Prompt;
 use crate::scoring::{Gate, Score, Scorer};
 
 /// One model size that can be asked.
@@ -39,6 +40,12 @@ impl Tier {
     #[must_use]
     pub fn needs_logprobs(&self) -> bool {
         matches!(&self.accept, Accept::Checked(check) if check.scorers.iter().any(Scorer::needs_logprobs))
+    }
+
+    /// Whether it is asked for logprobs that the client has not asked for.
+    #[must_use]
+    pub fn adds_logprobs(&self, prompt: &Prompt) -> bool {
+        self.needs_logprobs() && !prompt.asks_logprobs
     }
 
     /// Whether a prompt that finds it full is refused.

@@ -111,7 +111,7 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
             return self.ask_flowing(store, key, tier, prompt, delivery).await;
         }
         let mut asked = None;
-        let entry = store.try_get_with(key, async {
+        let asking = async {
             // What is not streamed comes whole, however it may be delivered.
             let delivery = if prompt.stream { Delivery::Hold } else { delivery };
             let reply = self.inner.ask(tier, prompt, delivery).await?;
@@ -121,13 +121,18 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
                 return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
             };
             Ok(Entry {
-                answer: Arc::new(answer.compact()),
+                answer: Arc::new(answer.compact(prompt.endpoint, !tier.adds_logprobs(prompt))),
                 stored_at: self.clock.now(),
                 recorded_cost: reply.recorded_cost,
                 quality: reply.quality,
             })
-        });
-        let entry = entry.await.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
+        };
+        let entry = {
+            // moka would hold it three times.
+            let asking = std::pin::pin!(asking);
+            store.try_get_with(key, asking).await
+        };
+        let entry = entry.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
         if asked.is_some() && self.evicts_at_once {
             store.run_pending_tasks().await;
         }
@@ -172,7 +177,7 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
             Said::Whole(answer) if reply.cache == CacheUse::Similar => Said::Whole(answer),
             Said::Whole(answer) => {
                 let kept = Entry {
-                    answer: Arc::new(answer.compact()),
+                    answer: Arc::new(answer.compact(prompt.endpoint, !tier.adds_logprobs(prompt))),
                     stored_at: self.clock.now(),
                     recorded_cost: reply.recorded_cost,
                     quality: reply.quality,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream};
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reqwest::{Client, Response, Url};
 
@@ -122,7 +122,7 @@ impl<C: Clock> Live<C> {
         let pieces = self.pieces(response, deadline);
         let malformed = |why| Failure::Malformed { content_type: named(&content_type), why };
         let read = if content_type.starts_with("text/event-stream") {
-            let frames = frames(prompt.endpoint, pieces).map_err(hiding(self.key.clone()));
+            let frames = frames(prompt.endpoint, pieces, self.clock.clone()).map_err(hiding(self.key.clone()));
             if delivery != Delivery::Hold && prompt.stream {
                 return Ok(Reply::live(Said::Flow(Flow { frames: first_frame_checked(frames).await?, headers })));
             }
@@ -171,11 +171,13 @@ async fn beginning(mut pieces: BoxStream<'static, Result<Bytes, Failure>>) -> By
 
 /// The events of a body. A body that ends before `[DONE]` and before every
 /// choice has said why it ended was cut.
-fn frames(
+fn frames<C: Clock>(
     endpoint: Endpoint,
     pieces: BoxStream<'static, Result<Bytes, Failure>>,
+    clock: C,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
-    struct Reading {
+    struct Reading<C> {
+        clock: C,
         pieces: BoxStream<'static, Result<Bytes, Failure>>,
         splitter: sse::Splitter,
         progress: Progress,
@@ -183,6 +185,7 @@ fn frames(
         is_over: bool,
     }
     let reading = Reading {
+        clock,
         pieces,
         splitter: sse::Splitter::default(),
         progress: Progress::new(endpoint),
@@ -193,7 +196,10 @@ fn frames(
         loop {
             let event = if reading.is_over { reading.splitter.finish() } else { reading.splitter.next_event() };
             match event {
-                Some(data) if &data[..] == sse::DONE => return Ok(None),
+                Some(data) if &data[..] == sse::DONE => {
+                    to_the_end(reading.pieces, reading.clock);
+                    return Ok(None);
+                }
                 Some(data) => {
                     // An error in mid-stream is a failure.
                     let malformed = |why| Failure::Malformed { content_type: "an event stream".to_owned(), why };
@@ -212,6 +218,15 @@ fn frames(
             }
         }
     })
+}
+
+/// Reads what comes after the last event, which is nothing but the end of the body: with
+/// that unread, the connection could not be used again. Nobody waits for it.
+fn to_the_end<C: Clock>(mut pieces: BoxStream<'static, Result<Bytes, Failure>>, clock: C) {
+    const TIME: Duration = Duration::from_secs(1);
+    if pieces.next().now_or_never().is_none() {
+        tokio::spawn(async move { clock.within(TIME, pieces.next()).await.is_some() });
+    }
 }
 
 /// Waits for the first frame, so that an upstream that fails at once can still

@@ -134,7 +134,8 @@ impl<U: Upstream, C: Clock> Upstream for Similar<U, C> {
         }
         let mut reply = self.inner.ask(tier, prompt, delivery).await?;
         if let Said::Whole(answer) = &reply.said {
-            let (answer, tenant) = (Arc::new(answer.compact()), tenant.map(str::to_owned));
+            let (answer, tenant) =
+                (Arc::new(answer.compact(prompt.endpoint, !tier.adds_logprobs(prompt))), tenant.map(str::to_owned));
             memory.note(Known { rest: question.rest, tenant, vector, answer, stored_at: self.clock.now() });
         }
         reply.judging = reply.judging.plus(spent);
