@@ -167,6 +167,21 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         Run { trace, flow }
     }
 
+    /// What the tiers of a prompt's ladder say that are not `known` by name: each is asked,
+    /// for a recording only.
+    pub async fn ask_others(&self, policy: &Policy, prompt: &Prompt, known: &[&str]) -> Vec<Attempt> {
+        let Ok(ladder) = policy.ladder_for(prompt) else { return Vec::new() };
+        let mut asked = Vec::new();
+        for tier in ladder.tiers().iter().map(|tier| &policy.tiers[*tier]) {
+            if !known.contains(&tier.name.as_str()) {
+                let trace = &Trace::default();
+                let asking = Asking { policy, tier, is_last: tier.index == ladder.last(), prompt, trace };
+                asked.push(self.ask(asking, Delivery::Hold).await.0);
+            }
+        }
+        asked
+    }
+
     /// The answer that a larger tier has given already, where it may stand for a smaller
     /// one's and would be accepted.
     async fn recalled(&self, policy: &Policy, ladder: &Ladder, prompt: &Prompt) -> Option<Attempt> {

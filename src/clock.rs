@@ -20,6 +20,9 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The calendar month in UTC, such as `Nov 2026`.
     fn month(&self) -> String;
 
+    /// The date and time in UTC, such as `20261106T084937Z`.
+    fn stamp(&self) -> String;
+
     /// Waits for `time` to pass.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static;
 
@@ -76,6 +79,14 @@ impl Clock for SystemClock {
     fn month(&self) -> String {
         // `Sun, 06 Nov 1994 08:49:37 GMT`
         httpdate::fmt_http_date(std::time::SystemTime::now())[8..16].to_owned()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    fn stamp(&self) -> String {
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let month = MONTHS.iter().position(|month| *month == &date[8..11]).unwrap_or(0) + 1;
+        format!("{}{month:02}{}T{}Z", &date[12..16], &date[5..7], date[17..25].replace(':', ""))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
@@ -155,6 +166,10 @@ impl Clock for ManualClock {
     }
 
     fn month(&self) -> String {
+        "simulated".to_owned()
+    }
+
+    fn stamp(&self) -> String {
         "simulated".to_owned()
     }
 

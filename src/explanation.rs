@@ -35,6 +35,10 @@ pub struct Explanation {
     pub served: Option<String>,
     /// What all of it cost, in dollars; none: unknown.
     pub cost_usd: Option<f64>,
+    /// What the last tier alone would have cost for as many tokens, in dollars; none:
+    /// unknown.
+    #[serde(default)]
+    pub baseline_usd: Option<f64>,
     /// How long it took, in milliseconds.
     pub elapsed_ms: f64,
 }
@@ -56,8 +60,14 @@ pub struct Told {
     pub moved: Vec<Moved>,
     /// Log odds it lacked to be served (above 0), or could have spared (below).
     pub log_odds_to_turn: Option<f64>,
+    /// What the tier's cache did, as in `x-cascade-cache`.
+    #[serde(default)]
+    pub cache: String,
     /// Dollars; none: unknown.
     pub cost_usd: Option<f64>,
+    /// Of these, what having it judged took.
+    #[serde(default)]
+    pub judging_usd: Option<f64>,
     /// Milliseconds.
     pub elapsed_ms: f64,
 }
@@ -91,6 +101,7 @@ impl Explanation {
             attempts,
             served: trace.served().map(|attempt| policy.tiers[attempt.tier].name.clone()),
             cost_usd: trace.cost().usd.map(crate::price::Usd::dollars),
+            baseline_usd: None,
             elapsed_ms: trace.elapsed.as_secs_f64() * 1000.0,
         }
     }
@@ -187,7 +198,9 @@ fn told(policy: &Policy, prompt: &Prompt, trace: &Trace, at: usize) -> Told {
             .zip(features.as_ref())
             .zip(threshold.filter(|t| *t > 0.0 && *t < 1.0))
             .map(|((model, features), threshold)| model.log_odds_to(features, threshold)),
+        cache: attempt.cache.word().to_owned(),
         cost_usd: attempt.cost.usd.map(crate::price::Usd::dollars),
+        judging_usd: attempt.judging.usd.map(crate::price::Usd::dollars),
         elapsed_ms: attempt.elapsed.as_secs_f64() * 1000.0,
     }
 }

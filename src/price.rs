@@ -68,6 +68,14 @@ pub struct Price {
     pub output: Usd,
 }
 
+impl Usd {
+    /// The amount in picodollars, the unit it is counted in.
+    #[must_use]
+    pub fn picodollars(self) -> i128 {
+        self.0
+    }
+}
+
 impl Price {
     /// What these tokens cost, rounded down to a picodollar.
     #[must_use]

@@ -141,6 +141,8 @@ impl Answer {
     /// be cut out each time it is served.
     #[must_use]
     pub fn compact(&self, endpoint: Endpoint, with_logprobs: bool) -> Self {
+        // A response's stand in its parts; nobody could put them back for a recording.
+        let with_logprobs = with_logprobs || endpoint == Endpoint::Responses;
         let own = |bytes: &Bytes| {
             let cut = if with_logprobs { bytes.clone() } else { strip_body(endpoint, bytes, &self.logprobs_at) };
             // What was cut has memory of its own.

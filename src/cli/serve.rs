@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use arc_swap::ArcSwapOption;
 use clap::Args;
 use tokio::net::TcpListener;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder};
@@ -118,11 +119,12 @@ impl Serve {
         let connections = usize::try_from(u64::from(self.connections).min(files / 4 * 3))?;
         let room = Arc::new(Room::new(connections, (self.room as usize) << 20));
         let certificate = self.tls_cert.zip(self.tls_key).map(|(chain, key)| Renewed::read(chain, key)).transpose()?;
+        let recorder = Arc::new(ArcSwapOption::empty());
         let serving = Serving::begin(
             self.policy.clone(),
             loaded,
             clock,
-            Lasting { traces: traces.clone(), log, room: room.clone() },
+            Lasting { traces: traces.clone(), log, room: room.clone(), recorder: recorder.clone() },
         )?;
         let seconds = Duration::from_secs;
         let bounds = Bounds { head: seconds(self.idle), stalled: seconds(self.stalled), drain: seconds(self.drain) };
@@ -156,6 +158,9 @@ impl Serve {
         books.save();
         if let Some(traces) = traces {
             traces.flush();
+        }
+        if let Some(recorder) = recorder.load_full() {
+            recorder.flush();
         }
         Ok(if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" })
     }

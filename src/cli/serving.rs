@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use arc_swap::ArcSwapOption;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::block_in_place;
 use tracing_appender::non_blocking::ErrorCounter;
@@ -18,7 +19,7 @@ use super::books::Books;
 use super::load::{self, Content, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::{Current, Gateway, Reloads, Room, Traces, metrics_router, routes};
+use crate::gateway::{Current, Gateway, Recorder, Reloads, Room, Traces, metrics_router, routes};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
@@ -37,11 +38,39 @@ pub(super) struct Lasting {
     pub traces: Option<Arc<Traces>>,
     pub log: ErrorCounter,
     pub room: Arc<Room>,
+    /// That of the policy in force.
+    pub recorder: Arc<ArcSwapOption<Recorder>>,
 }
 
 impl Lasting {
     fn join<U: Upstream, C: Clock>(&self, gateway: Gateway<U, C>) -> Gateway<U, C> {
-        gateway.tracing_to(self.traces.clone()).logging_through(self.log.clone()).within(self.room.clone())
+        gateway
+            .tracing_to(self.traces.clone())
+            .logging_through(self.log.clone())
+            .within(self.room.clone())
+            .recording_to(self.recorder.load_full())
+    }
+}
+
+impl Lasting {
+    /// Starts to record as a policy says; what records so already goes on.
+    fn record(&self, policy: &Policy, folder: &Path, clock: SystemClock) -> anyhow::Result<()> {
+        let secrets = policy.upstreams.iter().filter_map(|place| match &place.kind {
+            UpstreamKind::Live { api_key: Some(key), .. } => Some(key.expose().to_owned()),
+            _ => None,
+        });
+        let secrets: Vec<String> = secrets.collect();
+        let recorder = match (&policy.record, self.recorder.load_full()) {
+            (Some(rule), Some(before)) if before.records(rule, &secrets) => Some(before),
+            (Some(rule), _) => {
+                let recorder = Recorder::start(rule.clone(), folder, secrets, clock);
+                let failed = || format!("cannot record to {}", folder.join(&rule.to).display());
+                Some(Arc::new(recorder.with_context(failed)?))
+            }
+            (None, _) => None,
+        };
+        self.recorder.store(recorder);
+        Ok(())
     }
 }
 
@@ -76,6 +105,7 @@ impl Serving {
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
+        lasting.record(&loaded.policy, folder(path.as_deref()), clock)?;
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(routes(&gateway)), Current::new(metrics_router(gateway.clone())));
@@ -138,6 +168,7 @@ impl Serving {
         }
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
         let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
+        self.lasting.record(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
         let gateway = self.lasting.join(gateway).counting(self.reloads.clone());
         let mut gateway = gateway.guarded_by(keyring);
         gateway.inherit(&self.gateway);

@@ -1,6 +1,8 @@
 //! A legacy list of prompts: as many cascades, independent of each other, and
 //! one answer with their choices in order.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -8,6 +10,7 @@ use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::aftermath::Decided;
 use super::bill::Bill;
 use super::served::{note, whole_of};
 use super::{ApiError, Gateway, headers};
@@ -24,7 +27,7 @@ const AT_ONCE: usize = 16;
 
 /// Answers each text of a list, or fails as the first that failed.
 pub(super) async fn answer<U: Upstream, C: Clock>(
-    gateway: &Gateway<U, C>,
+    gateway: &Arc<Gateway<U, C>>,
     ladder: &Ladder,
     all: &Prompt,
     list: &[&RawValue],
@@ -32,7 +35,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     mut bill: Option<Bill<C>>,
 ) -> Response {
     let start = gateway.clock.now();
-    let policy = &*gateway.cascade.policy();
+    let policy = &gateway.cascade.policy();
     let mut asked = Vec::new();
     for (number, text) in list.iter().copied().enumerate() {
         asked.push(ask(gateway, ladder, all, number, text));
@@ -40,11 +43,14 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let elapsed = gateway.clock.now().saturating_sub(start);
     if let Some(bill) = &mut bill {
-        bill.add(answered.iter().map(|(trace, _)| (all, trace)));
+        bill.add(answered.iter().map(|(trace, _)| (all, trace)), None);
     }
     let mut merged: Option<Value> = None;
-    for (trace, body) in &answered {
+    for (number, (trace, body)) in answered.iter().enumerate() {
         note(policy, trace, id, elapsed);
+        if let Some(prompt) = &all.one_of_list(number, list[number]) {
+            Decided { gateway, policy, prompt, trace, id: &format!("{id}-{number}") }.note(None, None);
+        }
         match body {
             Ok(body) => match serde_json::from_slice(body) {
                 Ok(body @ Value::Object(_)) => merge(&mut merged, body),

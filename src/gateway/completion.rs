@@ -9,19 +9,35 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, header};
 
+use super::aftermath::Decided;
 use super::bill::Bill;
 use super::keyring::Holder;
+use super::meters::{Meters, Way};
 use super::room::Held;
 use super::served::{hand_over, note};
 use super::{ApiError, Gateway, batch, body, headers, passthrough, stream};
 use crate::cascade::Run;
 use crate::clock::Clock;
-use crate::explanation::Explanation;
 use crate::openai::Endpoint;
 use crate::policy::Ladder;
 use crate::prompt::{Prompt, TooMany};
 use crate::tokens;
 use crate::upstream::Upstream;
+
+/// A client that waits: one that leaves is counted.
+struct Waiting<'a>(&'a Meters);
+
+impl Waiting<'_> {
+    fn end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.left_waiting();
+    }
+}
 
 /// A client that gives up does so by itself, and says so in its own words; this
 /// is for one that said it would and did not.
@@ -49,6 +65,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
         },
         Err(error) => error.into_response(),
     };
+    gateway.meters.request(Way::Cascaded(endpoint), response.status());
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().entry("x-request-id").or_insert(id);
     }
@@ -144,21 +161,23 @@ async fn run<U: Upstream, C: Clock>(
 ) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy();
+    let waiting = Waiting(&gateway.meters);
     match prompt.list() {
         Ok(None) => {}
-        Ok(Some(list)) => return batch::answer(gateway, ladder, prompt, &list, id, bill).await,
-        Err(TooMany) => return ApiError::too_many_prompts().into_response(),
+        Ok(Some(list)) => {
+            let answered = batch::answer(gateway, ladder, prompt, &list, id, bill).await;
+            waiting.end();
+            return answered;
+        }
+        Err(TooMany) => {
+            waiting.end();
+            return ApiError::too_many_prompts().into_response();
+        }
     }
-    let Run { trace, mut flow } = gateway.cascade.run(ladder, prompt).await;
-    if let Some(mut bill) = bill {
-        bill.add([(prompt, &trace)].into_iter());
-        let price = trace.served().and_then(|served| policy.tiers[served.tier].price);
-        flow = flow.map(|flow| bill.follow(flow, prompt, price));
-    }
+    let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
+    waiting.end();
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
-    if let Some(traces) = &gateway.traces {
-        traces.note(Explanation::of(policy, prompt, &trace, id, false));
-    }
+    let flow = Decided { gateway, policy, prompt, trace: &trace, id }.note(flow, bill);
     if gateway.cascade.is_sampled() {
         let (gateway, policy, prompt, trace) = (gateway.clone(), policy.clone(), prompt.clone(), trace.clone());
         // Off the client's path.

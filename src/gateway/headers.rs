@@ -11,13 +11,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::ApiError;
 use super::keyring::Holder;
+use super::meters::baseline;
 use crate::clock::Clock;
 use crate::keys::Override;
 use crate::policy::{Ladder, Policy};
 use crate::price::Cost;
 use crate::prompt::{Freshness, Prompt};
-use crate::tokens;
-use crate::trace::{Attempt, Outcome, Trace};
+use crate::trace::Trace;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const OWN_REQUEST_ID: HeaderName = HeaderName::from_static("x-cascade-request-id");
@@ -157,7 +157,8 @@ pub(super) fn describe(
             let told = if policy.tiers[served.tier].is_calibrated() { "" } else { ";uncalibrated" };
             set(SCORE, format_args!("{score}{told}"));
         }
-        set(BASELINE_COST, format_args!("{}", Dollars(baseline(policy, prompt, served))));
+        let baseline = baseline(policy, prompt, served, None).map_or(Cost::UNKNOWN, Cost::exact);
+        set(BASELINE_COST, format_args!("{}", Dollars(baseline)));
     }
     for (name, value) in upstream {
         let ours = if name == REQUEST_ID { UPSTREAM_REQUEST_ID } else { name.clone() };
@@ -194,12 +195,4 @@ impl Display for Attempts<'_> {
 /// Time that is ours: all of it less what upstreams and caches took.
 fn overhead(trace: &Trace) -> Duration {
     trace.elapsed.saturating_sub(trace.attempts.iter().map(|a| a.elapsed).sum())
-}
-
-/// What the last tier alone would have cost for as many tokens, by its price.
-fn baseline(policy: &Policy, prompt: &Prompt, served: &Attempt) -> Cost {
-    match (&policy.top().price, &served.outcome) {
-        (Some(price), Outcome::Answered { answer, .. }) => Cost::exact(price.of(tokens::count(prompt, answer))),
-        _ => Cost::UNKNOWN,
-    }
 }

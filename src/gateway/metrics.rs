@@ -1,4 +1,4 @@
-//! What a scraper reads about breakers and drift, in Prometheus' text format.
+//! What a scraper reads, in Prometheus' text format.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +9,7 @@ use axum::routing::get;
 use http::header;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use super::recorder::Counts;
 use super::{Gateway, Occupancy};
 use crate::clock::Clock;
 use crate::upstream::{NamedBreaker, Standing, Upstream};
@@ -31,7 +32,19 @@ pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Rou
 }
 
 fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
-    reloads(&gateway.reloads) + &breakers(gateway) + &drift(gateway) + &room(gateway.room.occupancy()) + &lost(gateway)
+    gateway.meters.text()
+        + &build()
+        + &reloads(&gateway.reloads)
+        + &breakers(gateway)
+        + &drift(gateway)
+        + &room(gateway.room.occupancy())
+        + &lost(gateway)
+}
+
+fn build() -> String {
+    const NAME: &str = "cascade_build_info";
+    let version = env!("CARGO_PKG_VERSION");
+    format!("# HELP {NAME} The program\n# TYPE {NAME} gauge\n{NAME}{{version=\"{version}\"}} 1\n")
 }
 
 fn reloads(reloads: &Reloads) -> String {
@@ -88,9 +101,16 @@ fn room(occupancy: Occupancy) -> String {
 
 fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
     let traces = gateway.traces.as_ref().map_or(0, |traces| traces.dropped());
+    let of = |pick: fn(&Counts) -> &AtomicU64| {
+        gateway.recorder.as_ref().map_or(0, |recorder| pick(recorder.counts()).load(Ordering::Relaxed))
+    };
+    let [written, dropped, failed] = [of(|c| &c.written), of(|c| &c.dropped), of(|c| &c.failed)];
     let lines = gateway.log.as_ref().map_or(0, ErrorCounter::dropped_lines);
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
     rows(&[
+        ("cascade_exchanges_recorded_total", "counter", "Prompts written down", written as f64),
+        ("cascade_exchanges_dropped_total", "counter", "Prompts not written down: no room, or no time", dropped as f64),
+        ("cascade_exchanges_failed_total", "counter", "Prompts that could not be written down", failed as f64),
         ("cascade_traces_dropped_total", "counter", "Traces let go: the disk is too slow", traces as f64),
         ("cascade_log_lines_dropped_total", "counter", "Lines let go: nobody reads standard error", lines as f64),
     ])

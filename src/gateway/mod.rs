@@ -4,6 +4,7 @@
 //! OpenAI's shape; a rejected draft never reaches a client, unless the rest of the
 //! ladder fails and the policy has it stand in.
 
+mod aftermath;
 mod api_error;
 mod batch;
 mod bill;
@@ -11,13 +12,17 @@ mod body;
 mod certificate;
 mod completion;
 mod embeddings;
+mod exposition;
 mod headers;
+mod histogram;
 mod keyring;
 mod listen;
+mod meters;
 mod metrics;
 mod models;
 mod passthrough;
 mod patient;
+mod recorder;
 mod room;
 mod routes;
 mod served;
@@ -37,6 +42,7 @@ pub use certificate::{BadCertificate, Certificate};
 pub use keyring::{AllSpent, Keyring};
 pub use listen::{Bounds, Current, Door, serve};
 pub use metrics::{Reloads, metrics_router};
+pub use recorder::Recorder;
 pub use room::{Occupancy, Room};
 pub use routes::{Routes, routes};
 pub use traces::Traces;
@@ -61,6 +67,9 @@ pub struct Gateway<U, C: Clock> {
     not_recorded_hint: String,
     /// Where a line for each request goes.
     traces: Option<Arc<Traces>>,
+    /// Where exchanges are written down.
+    recorder: Option<Arc<Recorder>>,
+    meters: Arc<meters::Meters>,
     reloads: Arc<Reloads>,
     breakers: Vec<NamedBreaker>,
     /// Whose requests are answered; none: everybody's.
@@ -78,6 +87,8 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
         let rule = cascade.policy().passthrough.and_then(|p| p.embeddings_cache);
         let embeddings = rule.map(embeddings::Remembered::new);
         Self {
+            meters: Arc::new(meters::Meters::new(&cascade.policy())),
+            recorder: None,
             cascade,
             clock,
             request_ids: headers::RequestIds::default(),
@@ -123,6 +134,12 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
         Self { reloads, ..self }
     }
 
+    /// Writes exchanges down.
+    #[must_use]
+    pub fn recording_to(self, recorder: Option<Arc<Recorder>>) -> Self {
+        Self { recorder, ..self }
+    }
+
     /// Writes a line for each request.
     #[must_use]
     pub fn tracing_to(self, traces: Option<Arc<Traces>>) -> Self {
@@ -133,6 +150,9 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
 impl<U: Heir, C: Clock> Heir for Gateway<U, C> {
     fn inherit(&mut self, before: &Self) {
         self.cascade.inherit(&before.cascade);
+        if before.meters.fits(&self.cascade.policy()) {
+            self.meters = before.meters.clone();
+        }
         if let (Some(mine), Some(theirs)) = (&mut self.embeddings, &before.embeddings) {
             mine.inherit(theirs);
         }

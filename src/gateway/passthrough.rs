@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::keyring::Holder;
+use super::meters::Way;
 use super::{ApiError, Gateway};
 use crate::clock::Clock;
 use crate::upstream::{Passage, end_to_end};
@@ -33,6 +34,7 @@ pub(super) async fn answer<U, C: Clock>(gateway: &Gateway<U, C>, request: Reques
         (Some(passage), _) => pass(passage, request).await,
         (None, _) => ApiError::unknown_url(request.method(), request.uri().path()).into_response(),
     };
+    gateway.meters.request(Way::Passed, response.status());
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-cascade-request-id", id.clone());
         response.headers_mut().entry("x-request-id").or_insert(id);

@@ -15,6 +15,7 @@ use super::calibration_file::CalibrationFile;
 use super::containers::{At, Named};
 use super::key_file::KeysAt;
 use super::limits::LimitsFile;
+use super::record::RecordFile;
 use super::shape::{Reader, Shape, shape, words};
 use super::text::{BaseUrl, Name, Secret};
 use super::units::{ByteSize, Share};
@@ -62,6 +63,8 @@ shape! {
         optimal_stopping: Option<At<CalibrationFile>>,
         /// Watches whether the calibration still holds; left out, nothing is watched.
         drift: Option<At<DriftFile>>,
+        /// Prompts and answers that are written down; left out, none are.
+        record: Option<At<RecordFile>>,
         /// Answers and what must become of them; `cascade check` tries them.
         tests: Vec<At<TestFile>> = Vec::new(),
     }

@@ -15,6 +15,7 @@ mod key_file;
 mod ladder;
 mod limits;
 mod problem;
+mod record;
 mod reference;
 mod resolve;
 mod routing;
@@ -42,6 +43,7 @@ pub use key_file::KeysAt;
 pub use ladder::{Ladder, UnknownModel};
 pub use limits::{LimitRule, RateRule, WhenFull};
 pub use problem::{Problem, Problems, did_you_mean};
+pub use record::RecordRule;
 pub use shape::{Files, Outside, Variables};
 pub use text::Secret;
 pub use tier::{Accept, Check, Tier};
@@ -82,6 +84,8 @@ pub struct Policy {
     pub stopping: Option<Arc<Stopping>>,
     /// Whether and how the calibrated rule is watched.
     pub drift: Option<DriftRule>,
+    /// What is written down; none: nothing.
+    pub record: Option<RecordRule>,
     /// Answers and what must become of them.
     pub tests: Vec<PolicyTest>,
     /// Twelve hex digits that change when anything in effect changes.

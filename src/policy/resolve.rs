@@ -11,7 +11,7 @@ use super::reference::refer;
 use super::shape::Shape;
 use super::{
     Accept, Budget, CacheRule, Check, DriftRule, Passthrough, Policy, PolicyTest, RetryRule, Route, StreamMode, Tier,
-    Timeouts, Unscored, UpstreamKind, UpstreamPlace, budget, caches, calibration_file, ladder, limits, routing,
+    Timeouts, Unscored, UpstreamKind, UpstreamPlace, budget, caches, calibration_file, ladder, limits, record, routing,
     scorers, upstreams, yaml,
 };
 use crate::price::Price;
@@ -66,6 +66,7 @@ pub(super) fn resolve(file: &PolicyFile, read: &[String], problems: &mut Vec<Pro
         answer_pattern: file.answer_pattern.clone(),
         stopping: stopping.and_then(|given| given.value.read.clone()),
         drift: file.drift.as_ref().and_then(|drift| drift_rule(drift, file, problems)),
+        record: file.record.as_ref().and_then(|given| record::rule(given, problems)),
         what_scores_rest_on: calibration_file::what_scores_rest_on(file),
         digest: digest.finalize().to_hex()[..12].to_owned(),
         effective,

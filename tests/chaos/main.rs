@@ -246,18 +246,20 @@ async fn a_storm_of_429_is_weathered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frame_that_never_ends_is_cut_and_its_memory_given_back() {
+async fn frames_that_never_end_are_cut_and_their_memory_used_again() {
     let folder = tempfile::tempdir().expect("a folder");
     let hostile = Hostile::start().await;
     let served = Served::start(Some(&policy(folder.path(), &hostile.base_url)));
     let (client, url) = (support::client(), format!("{}/v1/chat/completions", served.url));
-    for (n, streams) in [false, true, false, true].into_iter().enumerate() {
+    let mut most = Vec::new();
+    for n in 0..24 {
         let what = format!("huge{n}");
         let response =
-            client.post(&url).body(ask(&what, "any", "huge_frame", streams)).send().await.expect("an answer");
+            client.post(&url).body(ask(&what, "any", "huge_frame", n % 2 == 0)).send().await.expect("an answer");
         assert_eq!(end_of(response, &what, &what).await, End::Refused(502));
+        most.push(served.resident_kib());
     }
-    let resident = served.resident_kib();
-    println!("resident after four endless frames: {resident} KiB");
-    assert!(resident < 120 << 10, "{resident} KiB");
+    // Each would hold 16 MiB or more; the allocator keeps what a few held.
+    println!("resident after so many endless frames, in KiB: {most:?}");
+    assert!(most.iter().all(|resident| *resident < 200 << 10), "{most:?} KiB");
 }

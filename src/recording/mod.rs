@@ -1,15 +1,21 @@
-//! Exchange files, read line by line.
+//! Exchange files: read line by line, and the lines that are written.
 //!
 //! Invariant: a broken line is named by file and line; it is passed over only
 //! where the caller says so, and then it is counted.
 
+mod redaction;
+mod written;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 use crate::exchange::{Exchange, NotAnExchange};
+
+pub use redaction::Redaction;
+pub use written::{Heard, Word};
 
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 64 << 20;
@@ -26,7 +32,7 @@ pub enum CannotRead {
         source: std::io::Error,
     },
     /// A folder without any.
-    #[error("there is no .jsonl file in {0}")]
+    #[error("there is no .jsonl or .jsonl.zst file in {0}")]
     Empty(String),
     /// A line that is no exchange.
     #[error("{path}:{line}: {why}")]
@@ -57,7 +63,7 @@ impl CannotRead {
 }
 
 /// The files meant by `paths`: `-` is standard input, a folder stands for its
-/// `.jsonl` files in order of name.
+/// `.jsonl` and `.jsonl.zst` files in order of name.
 ///
 /// # Errors
 /// When a folder cannot be read or holds none.
@@ -71,8 +77,11 @@ pub fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, CannotRead> {
         let failed = |source| CannotRead::File { path: path.display().to_string(), source };
         let entries = std::fs::read_dir(path).map_err(failed)?;
         let entries = entries.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let mut found: Vec<PathBuf> =
-            entries.into_iter().filter(|p| p.extension().is_some_and(|e| e == "jsonl")).collect();
+        let is = |path: &Path, extension: &str| path.extension().is_some_and(|found| found == extension);
+        let holds_lines = |path: &PathBuf| {
+            is(path, "jsonl") || is(path, "zst") && path.file_stem().is_some_and(|stem| is(Path::new(stem), "jsonl"))
+        };
+        let mut found: Vec<PathBuf> = entries.into_iter().filter(holds_lines).collect();
         if found.is_empty() {
             return Err(CannotRead::Empty(path.display().to_string()));
         }
@@ -101,8 +110,15 @@ impl Lines {
         if name == "-" {
             return Ok(Self::of("standard input", Box::new(BufReader::with_capacity(1 << 20, std::io::stdin()))));
         }
-        let file = File::open(path).map_err(|source| CannotRead::File { path: name.clone(), source })?;
-        Ok(Self::of(&name, Box::new(BufReader::with_capacity(1 << 20, file))))
+        let failed = |source| CannotRead::File { path: name.clone(), source };
+        let file = File::open(path).map_err(failed)?;
+        let reader: Box<dyn BufRead + Send> = if is_compressed(path) {
+            let text = zstd::Decoder::new(file).map_err(failed)?;
+            Box::new(BufReader::with_capacity(1 << 20, text))
+        } else {
+            Box::new(BufReader::with_capacity(1 << 20, file))
+        };
+        Ok(Self::of(&name, reader))
     }
 
     /// Reads from text in memory, called `name`.
@@ -126,6 +142,8 @@ impl Iterator for Lines {
                     return Some(Err(CannotRead::TooLong { path, line }));
                 }
                 Ok(n) => self.read += n as u64,
+                // One that is still written, or was not ended, is whole up to its last flush.
+                Err(source) if source.kind() == ErrorKind::UnexpectedEof && text.is_empty() => return None,
                 Err(source) => return Some(Err(CannotRead::File { path, source })),
             }
             self.line = line;
@@ -140,6 +158,11 @@ impl Iterator for Lines {
     }
 }
 
+/// Whether a file is compressed, by its name.
+fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "zst")
+}
+
 /// The lines of a file as text, empty ones left out; for files that hold something
 /// else than exchanges.
 ///
@@ -149,22 +172,24 @@ pub fn lines_of_text(path: &Path) -> Result<impl Iterator<Item = Result<String, 
     let name = path.display().to_string();
     let failed = move |source| CannotRead::File { path: name.clone(), source };
     let file = File::open(path).map_err(&failed)?;
-    let lines = BufReader::new(file).lines().filter(|line| !matches!(line, Ok(text) if text.trim().is_empty()));
+    let reader: Box<dyn Read> =
+        if is_compressed(path) { Box::new(zstd::Decoder::new(file).map_err(&failed)?) } else { Box::new(file) };
+    let lines = BufReader::new(reader).lines().filter(|line| !matches!(line, Ok(text) if text.trim().is_empty()));
     Ok(lines.map(move |line| line.map_err(&failed)))
 }
 
 /// The project's own fixtures, by name: the demo answers from them.
 pub const EMBEDDED: [(&str, &str); 10] = [
-    ("arithmetic.jsonl", include_str!("../fixtures/arithmetic.jsonl")),
-    ("code.jsonl", include_str!("../fixtures/code.jsonl")),
-    ("extraction.jsonl", include_str!("../fixtures/extraction.jsonl")),
-    ("facts.jsonl", include_str!("../fixtures/facts.jsonl")),
-    ("few_shot.jsonl", include_str!("../fixtures/few_shot.jsonl")),
-    ("long_form.jsonl", include_str!("../fixtures/long_form.jsonl")),
-    ("multi_turn.jsonl", include_str!("../fixtures/multi_turn.jsonl")),
-    ("refusals.jsonl", include_str!("../fixtures/refusals.jsonl")),
-    ("tools.jsonl", include_str!("../fixtures/tools.jsonl")),
-    ("truncation.jsonl", include_str!("../fixtures/truncation.jsonl")),
+    ("arithmetic.jsonl", include_str!("../../fixtures/arithmetic.jsonl")),
+    ("code.jsonl", include_str!("../../fixtures/code.jsonl")),
+    ("extraction.jsonl", include_str!("../../fixtures/extraction.jsonl")),
+    ("facts.jsonl", include_str!("../../fixtures/facts.jsonl")),
+    ("few_shot.jsonl", include_str!("../../fixtures/few_shot.jsonl")),
+    ("long_form.jsonl", include_str!("../../fixtures/long_form.jsonl")),
+    ("multi_turn.jsonl", include_str!("../../fixtures/multi_turn.jsonl")),
+    ("refusals.jsonl", include_str!("../../fixtures/refusals.jsonl")),
+    ("tools.jsonl", include_str!("../../fixtures/tools.jsonl")),
+    ("truncation.jsonl", include_str!("../../fixtures/truncation.jsonl")),
 ];
 
 /// All exchanges that `place` of a policy's `fixtures:` stands for.

@@ -1,0 +1,193 @@
+//! What is noted of a request once its answer has ended: the bill, the counts, the
+//! trace, the recording.
+//!
+//! Invariant: each request is noted once, however its answer ends.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+
+use super::Gateway;
+use super::bill::Bill;
+use super::meters::{End, baseline};
+use super::recorder::Recorder;
+use crate::answer::{Answer, Gathered};
+use crate::clock::Clock;
+use crate::explanation::Explanation;
+use crate::policy::Policy;
+use crate::price::{Cost, Usd};
+use crate::prompt::Prompt;
+use crate::recording::{Heard, Word};
+use crate::tokens::{self, Tokens};
+use crate::trace::{Failure, Outcome, Trace};
+use crate::upstream::{Flow, Upstream};
+
+/// A request whose answer was decided on.
+pub(super) struct Decided<'a, U, C: Clock> {
+    pub gateway: &'a Arc<Gateway<U, C>>,
+    pub policy: &'a Arc<Policy>,
+    pub prompt: &'a Prompt,
+    pub trace: &'a Trace,
+    pub id: &'a str,
+}
+
+/// A stream that has ended.
+struct Flowed {
+    tokens: Tokens,
+    end: End,
+    /// Its frames, where they are to be written down.
+    frames: Vec<Bytes>,
+}
+
+impl<U: Upstream, C: Clock> Decided<'_, U, C> {
+    /// Notes it now, where the answer is whole; where it flows, once it has ended.
+    pub fn note(self, flow: Option<Flow>, bill: Option<Bill<C>>) -> Option<Flow> {
+        let Some(flow) = flow else {
+            self.ended(bill, None);
+            return None;
+        };
+        let Self { gateway, policy, prompt, trace, id } = self;
+        gateway.meters.first_token(trace.elapsed);
+        let following = Following {
+            gateway: gateway.clone(),
+            policy: policy.clone(),
+            prompt: prompt.clone(),
+            trace: trace.clone(),
+            id: id.to_owned(),
+            bill,
+            frames: 0,
+            counted: None,
+            kept: Vec::new(),
+            end: End::Left,
+        };
+        let Flow { frames, headers } = flow;
+        Some(Flow { frames: Box::pin(Followed { frames, following }), headers })
+    }
+
+    fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>) {
+        let Self { gateway, policy, prompt, trace, id } = *self;
+        let tokens = flowed.as_ref().map(|flowed| flowed.tokens);
+        if let Some(mut bill) = bill {
+            bill.add([(prompt, trace)].into_iter(), tokens);
+        }
+        gateway.meters.note(policy, prompt, trace, flowed.as_ref().map(|flowed| (flowed.end, flowed.tokens)));
+        if let Some(traces) = &gateway.traces {
+            let mut told = Explanation::of(policy, prompt, trace, id, false);
+            let baseline = trace.served().and_then(|served| baseline(policy, prompt, served, tokens));
+            told.baseline_usd = baseline.map(Usd::dollars);
+            traces.note(told);
+        }
+        if let Some(recorder) = &gateway.recorder {
+            self.record(recorder, flowed);
+        }
+    }
+
+    fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>) {
+        let Self { gateway, policy, prompt, trace, id } = *self;
+        // Asked twice, a prompt whose answer is kept upstream would count twice.
+        let may_ask = !(prompt.is_kept_upstream || prompt.one_tier);
+        let place = if may_ask { recorder.every_tier() } else { None };
+        let (share, every_tier) = recorder.shares();
+        let propensity = match &place {
+            Some(_) => every_tier,
+            None if !recorder.picks() => return,
+            None if may_ask => share * (1.0 - every_tier),
+            None => share,
+        };
+        let name = |tier: usize| policy.tiers[tier].name.clone();
+        let each = trace.attempts.iter().filter_map(|attempt| Some((name(attempt.tier), Word::of(attempt)?)));
+        let mut answers: Vec<(String, Word)> = each.collect();
+        if let (Some(flowed), Some(served)) = (flowed.filter(|flowed| flowed.end == End::Whole), trace.served())
+            && let Ok(answer) = Answer::from_frames(prompt.endpoint, flowed.frames)
+        {
+            // How long all of it took nobody knows here; what is known is its first frame.
+            let word = Word { said: Ok(Arc::new(answer)), elapsed: None, cost: served.cost.usd };
+            answers.push((name(served.tier), word));
+        }
+        let arrived = gateway.clock.now().saturating_sub(trace.elapsed);
+        let mut heard = Heard { id: id.to_owned(), arrived, prompt: prompt.clone(), answers, propensity };
+        let (Some(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) else {
+            return recorder.note(heard);
+        };
+        let (gateway, policy, recorder) = (gateway.clone(), policy.clone(), recorder.clone());
+        // Off the client's path.
+        runtime.spawn(async move {
+            let known: Vec<&str> = heard.answers.iter().map(|(tier, _)| tier.as_str()).collect();
+            let asked = gateway.cascade.ask_others(&policy, &heard.prompt, &known).await;
+            for attempt in asked {
+                gateway.meters.shadow(&attempt);
+                heard.answers.extend(Word::of(&attempt).map(|word| (policy.tiers[attempt.tier].name.clone(), word)));
+            }
+            recorder.note(heard);
+            drop(place);
+        });
+    }
+}
+
+/// A stream, and what is noted of it once it has ended.
+struct Followed<U: Upstream, C: Clock> {
+    frames: Pin<Box<dyn Stream<Item = Result<Bytes, Failure>> + Send>>,
+    following: Following<U, C>,
+}
+
+impl<U: Upstream, C: Clock> Stream for Followed<U, C> {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let frame = std::task::ready!(this.frames.as_mut().poll_next(context));
+        this.following.see(frame.as_ref());
+        Poll::Ready(frame)
+    }
+}
+
+struct Following<U: Upstream, C: Clock> {
+    gateway: Arc<Gateway<U, C>>,
+    policy: Arc<Policy>,
+    prompt: Prompt,
+    trace: Trace,
+    id: String,
+    bill: Option<Bill<C>>,
+    /// A frame holds a token, most often.
+    frames: u64,
+    counted: Option<Tokens>,
+    kept: Vec<Bytes>,
+    end: End,
+}
+
+impl<U: Upstream, C: Clock> Following<U, C> {
+    fn see(&mut self, frame: Option<&Result<Bytes, Failure>>) {
+        match frame {
+            Some(Ok(data)) => {
+                self.frames += 1;
+                let counted = Gathered::usage_in(self.prompt.endpoint, data).and_then(tokens::of_usage);
+                self.counted = counted.or(self.counted);
+                if self.gateway.recorder.is_some() {
+                    self.kept.push(data.clone());
+                }
+            }
+            Some(Err(_)) => self.end = End::Broken,
+            None => self.end = End::Whole,
+        }
+    }
+}
+
+impl<U: Upstream, C: Clock> Drop for Following<U, C> {
+    fn drop(&mut self) {
+        let input = tokens::estimate_prompt(&self.prompt);
+        let estimated = Tokens { input, cached_input: 0, output: self.frames, estimated: true };
+        let tokens = self.counted.unwrap_or(estimated);
+        let flowing = self.trace.attempts.iter_mut().find(|a| matches!(a.outcome, Outcome::Flowing { .. }));
+        if let Some(attempt) = flowing {
+            let price = self.policy.tiers[attempt.tier].price.as_ref();
+            attempt.cost = Cost::of(price, None, || tokens).plus(attempt.judging);
+        }
+        let flowed = Flowed { tokens, end: self.end, frames: std::mem::take(&mut self.kept) };
+        let bill = self.bill.take();
+        let Self { gateway, policy, prompt, trace, id, .. } = self;
+        Decided { gateway, policy, prompt, trace, id }.ended(bill, Some(flowed));
+    }
+}
