@@ -39,6 +39,9 @@ pub struct Explanation {
     /// unknown.
     #[serde(default)]
     pub baseline_usd: Option<f64>,
+    /// The same if its provider had the whole prompt in its cache.
+    #[serde(default)]
+    pub baseline_if_cached_usd: Option<f64>,
     /// How long it took, in milliseconds.
     pub elapsed_ms: f64,
 }
@@ -102,6 +105,7 @@ impl Explanation {
             served: trace.served().map(|attempt| policy.tiers[attempt.tier].name.clone()),
             cost_usd: trace.cost().usd.map(crate::price::Usd::dollars),
             baseline_usd: None,
+            baseline_if_cached_usd: None,
             elapsed_ms: trace.elapsed.as_secs_f64() * 1000.0,
         }
     }

@@ -45,6 +45,7 @@ pub mod drift;
 pub mod cascade;
 
 pub mod explanation;
+pub mod savings;
 
 pub mod report;
 

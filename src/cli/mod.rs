@@ -6,11 +6,14 @@
 mod books;
 mod calibrate;
 mod check;
+mod doctor;
 mod explain;
+mod init;
 mod keys;
 mod load;
 mod renewal;
 mod replay;
+mod savings;
 mod schema;
 mod serve;
 mod serving;
@@ -29,6 +32,10 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Write a first policy from the keys and servers that are there
+    Init(init::Init),
+    /// Try a policy's upstreams and models, and whether the wire through the gateway is clean
+    Doctor(doctor::Doctor),
     /// Serve an OpenAI-compatible API that asks the smallest tier first
     Serve(serve::Serve),
     /// Replay recorded exchanges through a policy: what it costs, how good it is
@@ -37,6 +44,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Say why a prompt went the way it did
     Explain(explain::Explain),
+    /// Say what traces of served requests have saved, and lost
+    Savings(savings::SavingsOf),
     /// Check policies and run their tests
     Check(check::Check),
     /// Make, list and revoke the keys of clients
@@ -55,9 +64,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match arguments.command {
+        Command::Init(init) => init.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
+        Command::Savings(savings) => savings.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Keys(keys) => keys.run(),

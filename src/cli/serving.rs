@@ -31,7 +31,7 @@ use crate::upstream::{
 pub(super) const EVERY: Duration = Duration::from_secs(1);
 
 /// The whole stack of layers.
-type Stack = Layers<Balanced<Origin<SystemClock>, SystemClock>, SystemClock>;
+pub(super) type Stack = Layers<Balanced<Origin<SystemClock>, SystemClock>, SystemClock>;
 
 /// What outlives every policy.
 pub(super) struct Lasting {
@@ -187,6 +187,11 @@ fn folder(path: Option<&Path>) -> &Path {
 
 /// A gateway, what to tell a client whose prompt is not recorded, and the breakers.
 type Made = (Gateway<Stack, SystemClock>, String, Vec<NamedBreaker>);
+
+/// A gateway for a while, with nothing from before.
+pub(super) fn gateway_of(policy: &Arc<Policy>, clock: SystemClock) -> anyhow::Result<Gateway<Stack, SystemClock>> {
+    Ok(gateway(policy, clock, &[])?.0)
+}
 
 fn gateway(policy: &Arc<Policy>, clock: SystemClock, before: &[NamedBreaker]) -> anyhow::Result<Made> {
     let (origins, hint) = origins(policy, clock)?;

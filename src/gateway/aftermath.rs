@@ -69,15 +69,19 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
 
     fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>) {
         let Self { gateway, policy, prompt, trace, id } = *self;
-        let tokens = flowed.as_ref().map(|flowed| flowed.tokens);
+        let flowed_tokens = flowed.as_ref().map(|flowed| flowed.tokens);
         if let Some(mut bill) = bill {
-            bill.add([(prompt, trace)].into_iter(), tokens);
+            bill.add([(prompt, trace)].into_iter(), flowed_tokens);
         }
         gateway.meters.note(policy, prompt, trace, flowed.as_ref().map(|flowed| (flowed.end, flowed.tokens)));
         if let Some(traces) = &gateway.traces {
             let mut told = Explanation::of(policy, prompt, trace, id, false);
-            let baseline = trace.served().and_then(|served| baseline(policy, prompt, served, tokens));
-            told.baseline_usd = baseline.map(Usd::dollars);
+            let of = |tokens: fn(Tokens) -> Tokens| {
+                let served = trace.served()?;
+                baseline(policy, prompt, served, flowed_tokens, tokens).map(Usd::dollars)
+            };
+            told.baseline_usd = of(|tokens| tokens);
+            told.baseline_if_cached_usd = of(|tokens| Tokens { cached_input: tokens.input, ..tokens });
             traces.note(told);
         }
         if let Some(recorder) = &gateway.recorder {

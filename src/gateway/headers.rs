@@ -157,7 +157,7 @@ pub(super) fn describe(
             let told = if policy.tiers[served.tier].is_calibrated() { "" } else { ";uncalibrated" };
             set(SCORE, format_args!("{score}{told}"));
         }
-        let baseline = baseline(policy, prompt, served, None).map_or(Cost::UNKNOWN, Cost::exact);
+        let baseline = baseline(policy, prompt, served, None, |tokens| tokens).map_or(Cost::UNKNOWN, Cost::exact);
         set(BASELINE_COST, format_args!("{}", Dollars(baseline)));
     }
     for (name, value) in upstream {

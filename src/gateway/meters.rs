@@ -163,7 +163,7 @@ impl Meters {
             Some((End::Left, _)) => add(&self.left[1], 1),
             Some((End::Whole, _)) | None => {}
         }
-        if let Some(baseline) = baseline(policy, prompt, served, flowed.map(|(_, tokens)| tokens)) {
+        if let Some(baseline) = baseline(policy, prompt, served, flowed.map(|(_, tokens)| tokens), |tokens| tokens) {
             add(&self.baseline[usize::from(served.cache.is_free())], picodollars(baseline));
         }
     }
@@ -289,13 +289,20 @@ fn reason(outcome: &Outcome) -> Option<usize> {
 
 /// What the last tier alone would have cost for as many tokens, by its price.
 /// `flowed`: those of a stream, once it has ended.
-pub(super) fn baseline(policy: &Policy, prompt: &Prompt, served: &Attempt, flowed: Option<Tokens>) -> Option<Usd> {
+pub(super) fn baseline(
+    policy: &Policy,
+    prompt: &Prompt,
+    served: &Attempt,
+    flowed: Option<Tokens>,
+    taken_as: fn(Tokens) -> Tokens,
+) -> Option<Usd> {
     let price = policy.top().price.as_ref()?;
-    match &served.outcome {
-        Outcome::Answered { answer, .. } => Some(price.of(tokens::count(prompt, answer))),
-        Outcome::Flowing { .. } => flowed.map(|tokens| price.of(tokens)),
+    let tokens = match &served.outcome {
+        Outcome::Answered { answer, .. } => Some(tokens::count(prompt, answer)),
+        Outcome::Flowing { .. } => flowed,
         Outcome::Failed(_) => None,
-    }
+    };
+    tokens.map(|tokens| price.of(taken_as(tokens)))
 }
 
 /// A family with a sample for each tier and word.

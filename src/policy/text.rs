@@ -121,6 +121,13 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// That of a variable of the environment; none where it is not set.
+    #[must_use]
+    pub fn of_variable(name: &str) -> Option<Self> {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+        Some(Self { value, written: format!("${{{name}}}") })
+    }
+
     /// The secret itself; only for the header it goes into.
     #[must_use]
     pub fn expose(&self) -> &str {

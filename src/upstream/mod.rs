@@ -12,6 +12,7 @@ mod judged;
 mod limited;
 mod live;
 mod passage;
+mod probe;
 mod recorded;
 mod similar;
 
@@ -40,6 +41,7 @@ pub use judged::Judged;
 pub use limited::Limited;
 pub use live::Live;
 pub use passage::{Passage, end_to_end};
+pub use probe::{Probe, Told};
 pub use recorded::Recorded;
 pub use similar::Similar;
 
