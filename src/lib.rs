@@ -45,11 +45,14 @@ pub mod drift;
 pub mod cascade;
 
 pub mod explanation;
+
 pub mod savings;
 
 pub mod report;
 
 pub mod recording;
+
+pub mod imported;
 
 pub mod replay;
 

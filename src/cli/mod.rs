@@ -8,6 +8,7 @@ mod calibrate;
 mod check;
 mod doctor;
 mod explain;
+mod import;
 mod init;
 mod keys;
 mod load;
@@ -44,6 +45,8 @@ enum Command {
     Calibrate(calibrate::Calibrate),
     /// Say why a prompt went the way it did
     Explain(explain::Explain),
+    /// Read others' logs as exchanges: LiteLLM, OpenAI's batches, Helicone, Langfuse, chats
+    Import(import::Import),
     /// Say what traces of served requests have saved, and lost
     Savings(savings::SavingsOf),
     /// Check policies and run their tests
@@ -69,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
+        Command::Import(import) => import.run(),
         Command::Savings(savings) => savings.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),

@@ -22,8 +22,10 @@ const WAITING: usize = 4096;
 const MOST_HELD: usize = 64 << 20;
 /// Prompts that are asked of every tier at the same time.
 const EVERY_TIER_AT_ONCE: usize = 16;
-/// zstd's own default: about as fast as a disk.
-const LEVEL: i32 = 3;
+/// zstd's fastest of its usual ones: recording is to cost little, and disks are large.
+const LEVEL: i32 = 1;
+/// Lines are written together: a thread that wakes for each costs more than the line.
+const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Writes exchanges to a folder.
 #[derive(Debug)]
@@ -142,6 +144,9 @@ impl<C: Clock> Files<C> {
     fn keep(mut self, receive: &Receiver<Message>, redaction: &Redaction, counts: &Counts) {
         while let Ok(first) = receive.recv() {
             let mut flushed = Vec::new();
+            if matches!(first, Message::Heard(_)) {
+                std::thread::sleep(TOGETHER);
+            }
             for message in std::iter::once(first).chain(receive.try_iter()) {
                 match message {
                     Message::Flush(done) => flushed.push(done),

@@ -65,12 +65,14 @@ pub fn hidden(bytes: Bytes, secret: &[u8]) -> Bytes {
     starred.freeze()
 }
 
+/// What keys begin with: providers' and our own.
+pub const SECRET_PREFIXES: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "pck_"];
+
 /// Whether a word holds something like a provider's key.
 #[must_use]
 pub fn looks_secret(word: &str) -> bool {
-    const PREFIXES: [&str; 6] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_"];
     let keys = word.split(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c)));
-    keys.into_iter().any(|key| key.len() >= 12 && PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
+    keys.into_iter().any(|key| key.len() >= 12 && SECRET_PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
 }
 
 #[cfg(test)]

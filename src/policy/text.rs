@@ -121,11 +121,10 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// That of a variable of the environment; none where it is not set.
+    /// The value of this variable, by which it is shown.
     #[must_use]
-    pub fn of_variable(name: &str) -> Option<Self> {
-        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
-        Some(Self { value, written: format!("${{{name}}}") })
+    pub fn of_variable(name: &str, value: String) -> Self {
+        Self { value, written: format!("${{{name}}}") }
     }
 
     /// The secret itself; only for the header it goes into.

@@ -8,7 +8,7 @@ use regex::Regex;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::openai::envelope::looks_secret;
+use crate::openai::envelope::{SECRET_PREFIXES, looks_secret};
 
 /// What stands for what was left out.
 const LEFT_OUT: &str = "[redacted]";
@@ -26,14 +26,22 @@ impl Redaction {
     /// A JSON text without it; none where it is no JSON.
     #[must_use]
     pub fn clean(&self, json: &[u8]) -> Option<Box<RawValue>> {
+        if self.is_clean(json) {
+            return RawValue::from_string(on_one_line(json)?).ok();
+        }
         let mut value: Value = serde_json::from_slice(json).ok()?;
-        let text = if self.clean_value(&mut value) {
-            value.to_string()
-        } else {
-            // One line to an exchange: JSON has line ends between tokens only.
-            std::str::from_utf8(json).ok()?.replace(['\n', '\r'], " ")
-        };
+        let text = if self.clean_value(&mut value) { value.to_string() } else { on_one_line(json)? };
         RawValue::from_string(text).ok()
+    }
+
+    /// Whether it is seen at a glance that nothing is to be left out; most often it is.
+    fn is_clean(&self, json: &[u8]) -> bool {
+        let has = |part: &str| memchr::memmem::find(json, part.as_bytes()).is_some();
+        // Escapes may spell anything.
+        self.patterns.is_empty()
+            && !has("\\u")
+            && !self.secrets.iter().any(|secret| has(secret))
+            && !SECRET_PREFIXES.iter().any(|prefix| has(prefix))
     }
 
     /// Cleans every text in a value, names of members too; whether anything was.
@@ -75,6 +83,13 @@ impl Redaction {
         }
         clean
     }
+}
+
+/// One line to an exchange: JSON has line ends between tokens only.
+fn on_one_line(json: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(json).ok()?;
+    let is_one = memchr::memchr2(b'\n', b'\r', json).is_none();
+    Some(if is_one { text.to_owned() } else { text.replace(['\n', '\r'], " ") })
 }
 
 /// Word for word; the spaces between them stay.

@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use super::redaction::Redaction;
 use crate::answer::{Answer, Marks, Payload};
-use crate::openai::Endpoint;
+use crate::openai::splice::Splice;
+use crate::openai::{Endpoint, logprobs};
 use crate::price::Usd;
 use crate::prompt::Prompt;
 use crate::trace::{Attempt, Failure, Outcome};
@@ -133,10 +134,8 @@ fn answer<'a>(endpoint: Endpoint, word: &'a Word, redaction: &Redaction) -> Opti
     let (status, body, frames, marks) = match &word.said {
         Ok(answer) => match &answer.payload {
             Payload::Whole(body) => {
-                let body = match with_logprobs(endpoint, answer, body) {
-                    Some(whole) => redaction.clean(whole.to_string().as_bytes())?,
-                    None => redaction.clean(body)?,
-                };
+                let whole = with_logprobs(endpoint, answer, body);
+                let body = redaction.clean(whole.as_deref().unwrap_or(body))?;
                 (200, Some(body), None, Some(&answer.marks))
             }
             Payload::Frames(frames) => {
@@ -163,29 +162,27 @@ fn answer<'a>(endpoint: Endpoint, word: &'a Word, redaction: &Redaction) -> Opti
 
 /// The body with its tokens' logprobs, where they were cut out of it: a cache keeps no
 /// more of them than scorers need.
-fn with_logprobs(endpoint: Endpoint, answer: &Answer, body: &[u8]) -> Option<Value> {
+fn with_logprobs(endpoint: Endpoint, answer: &Answer, body: &[u8]) -> Option<Vec<u8>> {
     let were_cut = answer.logprobs_at.is_empty() && answer.choices.iter().any(|choice| !choice.logprobs.is_empty());
     if !were_cut {
         return None;
     }
-    let mut whole: Value = serde_json::from_slice(body).ok()?;
-    let choices = whole.get_mut("choices")?.as_array_mut()?;
-    for choice in choices.iter_mut() {
-        let index = usize::try_from(choice.get("index").and_then(Value::as_u64).unwrap_or(0)).ok()?;
-        let logprobs = &answer.choices.get(index)?.logprobs;
-        if logprobs.is_empty() || choice.get("logprobs").is_some_and(|known| !known.is_null()) {
-            continue;
-        }
-        choice["logprobs"] = match endpoint {
-            Endpoint::Completions => json!({ "token_logprobs": logprobs }),
+    let cut = logprobs::none_of(endpoint);
+    let places: Vec<_> = logprobs::spans(body).into_iter().filter(|span| &body[span.clone()] == cut).collect();
+    // In the order of their indices, as everybody writes them, or not at all.
+    let mut splice = Splice::default();
+    for (place, choice) in places.into_iter().zip(&answer.choices).filter(|(_, choice)| !choice.logprobs.is_empty()) {
+        let known = match endpoint {
+            Endpoint::Completions => json!({ "token_logprobs": choice.logprobs }),
             Endpoint::Chat => {
-                json!({"content": logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect::<Vec<_>>()})
+                json!({"content": choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect::<Vec<_>>()})
             }
             // A cache keeps all of theirs.
             Endpoint::Responses => return None,
         };
+        splice.replace(place, known.to_string());
     }
-    Some(whole)
+    Some(splice.apply(body))
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ impl Init {
 async fn places(is_offline: bool) -> Vec<Place> {
     let local = LOCAL.iter().filter(|_| !is_offline).map(|(name, base_url)| (*name, None, (*base_url).to_owned()));
     let hosted = HOSTED.iter().filter_map(|(name, variable, base_url)| {
-        Secret::of_variable(variable)?;
+        key_in(variable)?;
         // Whoever points OpenAI's own libraries elsewhere means that place.
         let elsewhere = (*name == "openai").then(|| std::env::var("OPENAI_BASE_URL").ok()).flatten();
         let base_url = elsewhere.filter(|url| !url.is_empty()).unwrap_or_else(|| (*base_url).to_owned());
@@ -106,8 +106,13 @@ async fn places(is_offline: bool) -> Vec<Place> {
     join_all(asked).await.into_iter().flatten().collect()
 }
 
+fn key_in(variable: &str) -> Option<Secret> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty())?;
+    Some(Secret::of_variable(variable, value))
+}
+
 async fn models(variable: Option<&str>, base_url: &str) -> Result<Vec<String>, String> {
-    let key = variable.and_then(Secret::of_variable);
+    let key = variable.and_then(key_in);
     let patience = Duration::from_secs(if variable.is_some() { 5 } else { 1 });
     let probe = Probe::new(base_url, key.as_ref(), patience).map_err(|error| error.to_string())?;
     probe.models().await

@@ -1,0 +1,120 @@
+//! `cascade import`: others' logs as exchanges.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use serde_json::Value;
+
+use crate::imported::{self, Format};
+use crate::recording::{Redaction, lines_of_text};
+
+#[derive(Debug, Args)]
+pub(super) struct Import {
+    /// Logs, as lines of JSON or as one list; of batches the files of requests too
+    #[arg(required = true, value_name = "FILE")]
+    logs: Vec<PathBuf>,
+    /// Whose logs they are; guessed if left out
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// The file of exchanges to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+    /// Pass over lines that are no JSON
+    #[arg(long)]
+    skip_broken: bool,
+}
+
+/// What became of lines.
+#[derive(Default)]
+struct Counts {
+    written: u64,
+    broken: u64,
+    left: BTreeMap<&'static str, u64>,
+}
+
+impl Import {
+    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        if self.output.exists() && !self.force {
+            bail!("{} is there already; --force writes over it", self.output.display());
+        }
+        let mut counts = Counts::default();
+        let mut requests = HashMap::new();
+        // A batch's answers stand in another file than its requests, in any order.
+        for log in &self.logs {
+            self.each(log, &mut counts, |line, _, _| {
+                if let (Some(id), Some(_)) = (line["custom_id"].as_str(), line.get("body")) {
+                    requests.insert(id.to_owned(), line);
+                }
+                Ok(())
+            })?;
+        }
+        counts.broken = 0;
+        let file = File::create(&self.output).with_context(|| format!("cannot write {}", self.output.display()))?;
+        let (mut out, redaction) = (BufWriter::new(file), Redaction::default());
+        for log in &self.logs {
+            self.each(log, &mut counts, |line, number, counts| {
+                if line.get("custom_id").is_some() && line.get("body").is_some() {
+                    return Ok(());
+                }
+                let Some(format) = self.format.or_else(|| imported::guess(&line)) else {
+                    bail!("{}:{number}: not a line of any log known here; say whose it is: --format", log.display());
+                };
+                let request = line["custom_id"].as_str().and_then(|id| requests.get(id));
+                match imported::exchange(format, &line, number, request) {
+                    Ok(mut exchange) => {
+                        redaction.clean_value(&mut exchange);
+                        writeln!(out, "{exchange}")?;
+                        counts.written += 1;
+                    }
+                    Err(why) => *counts.left.entry(why).or_default() += 1,
+                }
+                Ok(())
+            })?;
+        }
+        out.flush()?;
+        let Counts { written, broken, left } = counts;
+        let mut text = format!("{written} exchanges written to {}\n", self.output.display());
+        for (why, count) in left.iter().chain((broken > 0).then_some((&"no JSON", &broken))) {
+            let _ = writeln!(text, "{count} left out: {why}");
+        }
+        super::print(&text)?;
+        Ok(if written > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Every line of a log, or every item of the list that it is.
+    fn each(
+        &self,
+        log: &Path,
+        counts: &mut Counts,
+        mut take: impl FnMut(Value, u64, &mut Counts) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut number = 0;
+        let mut lines = lines_of_text(log)?.peekable();
+        let is_list =
+            lines.peek().is_some_and(|first| first.as_ref().is_ok_and(|text| text.trim_start().starts_with('[')));
+        if is_list {
+            let text = lines.collect::<Result<Vec<_>, _>>()?.join("\n");
+            let items: Vec<Value> =
+                serde_json::from_str(&text).with_context(|| format!("{}: no list of JSON", log.display()))?;
+            return (1..).zip(items).try_for_each(|(number, item)| take(item, number, counts));
+        }
+        for line in lines {
+            number += 1;
+            match serde_json::from_str(&line?) {
+                Ok(value) => take(value, number, counts)?,
+                Err(_) if self.skip_broken => counts.broken += 1,
+                Err(why) => bail!("{}:{number}: {why}; --skip-broken passes over such lines", log.display()),
+            }
+        }
+        Ok(())
+    }
+}
