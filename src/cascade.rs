@@ -167,10 +167,9 @@ impl<U: Upstream, C: Clock> Cascade<U, C> {
         Run { trace, flow }
     }
 
-    /// What the tiers of a prompt's ladder say that are not `known` by name: each is asked,
-    /// for a recording only.
-    pub async fn ask_others(&self, policy: &Policy, prompt: &Prompt, known: &[&str]) -> Vec<Attempt> {
-        let Ok(ladder) = policy.ladder_for(prompt) else { return Vec::new() };
+    /// What the tiers of `ladder` say that are not `known` by name: each is asked, for a
+    /// recording only.
+    pub async fn ask_others(&self, policy: &Policy, ladder: &Ladder, prompt: &Prompt, known: &[&str]) -> Vec<Attempt> {
         let mut asked = Vec::new();
         for tier in ladder.tiers().iter().map(|tier| &policy.tiers[*tier]) {
             if !known.contains(&tier.name.as_str()) {

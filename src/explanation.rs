@@ -42,6 +42,9 @@ pub struct Explanation {
     /// The same if its provider had the whole prompt in its cache.
     #[serde(default)]
     pub baseline_if_cached_usd: Option<f64>,
+    /// Whether a rejected answer stood in, or a stream was cut or left before its end.
+    #[serde(default)]
+    pub is_less: bool,
     /// How long it took, in milliseconds.
     pub elapsed_ms: f64,
 }
@@ -106,6 +109,7 @@ impl Explanation {
             cost_usd: trace.cost().usd.map(crate::price::Usd::dollars),
             baseline_usd: None,
             baseline_if_cached_usd: None,
+            is_less: trace.is_stand_in(),
             elapsed_ms: trace.elapsed.as_secs_f64() * 1000.0,
         }
     }

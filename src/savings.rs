@@ -26,6 +26,8 @@ pub struct Savings {
     pub unpriced_tiers: BTreeMap<String, u64>,
     /// Nobody was served.
     pub failed: Failed,
+    /// Served with less than was asked for: a stand-in, or a stream that was cut or left.
+    pub less: Failed,
 }
 
 /// What was spent on some requests, and what it is compared with.
@@ -45,7 +47,7 @@ pub struct Side {
     pub baseline_if_cached_usd: f64,
 }
 
-/// Requests that were not served, and what was spent on them all the same.
+/// Requests that cannot be compared, and what was spent on them all the same.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Failed {
     /// How many.
@@ -66,9 +68,11 @@ impl Savings {
     /// Adds a trace.
     pub fn add(&mut self, told: &Explanation) {
         self.requests += 1;
-        let Some(served) = &told.served else {
-            self.failed.requests += 1;
-            self.failed.spent_usd += told.attempts.iter().filter_map(|attempt| attempt.cost_usd).sum::<f64>();
+        let spent = || told.attempts.iter().filter_map(|attempt| attempt.cost_usd).sum::<f64>();
+        let Some(served) = told.served.as_ref().filter(|_| !told.is_less) else {
+            let side = if told.is_less { &mut self.less } else { &mut self.failed };
+            side.requests += 1;
+            side.spent_usd += spent();
             return;
         };
         let known = told.cost_usd.and(told.baseline_usd).zip(told.baseline_if_cached_usd);
@@ -101,7 +105,7 @@ impl Savings {
 
 impl fmt::Display for Savings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { requests, compared, cached, unpriced, unpriced_tiers, failed } = self;
+        let Self { requests, compared, cached, unpriced, unpriced_tiers, failed, less } = self;
         writeln!(f, "{requests} requests, {} of them answered by a model and priced", compared.requests)?;
         if compared.requests > 0 {
             let spent = compared.spent_usd();
@@ -131,6 +135,13 @@ impl fmt::Display for Savings {
             let tiers: Vec<String> = unpriced_tiers.iter().map(|(tier, count)| format!("{tier} {count}")).collect();
             let which = if tiers.is_empty() { "the last tier's".to_owned() } else { tiers.join(", ") };
             writeln!(f, "\nnot counted  {unpriced} without a price: {which}")?;
+        }
+        if less.requests > 0 {
+            writeln!(
+                f,
+                "\nnot whole    {} stood in, cut or left, ${:.6} spent on them",
+                less.requests, less.spent_usd
+            )?;
         }
         if failed.requests > 0 {
             writeln!(f, "\nfailed       {}, ${:.6} spent on them", failed.requests, failed.spent_usd)?;

@@ -45,6 +45,22 @@ fn a_batch_is_joined_with_its_requests_and_replays() {
 }
 
 #[test]
+fn answers_are_not_joined_with_another_batchs_questions() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = |text: &str| {
+        json!({"custom_id": "request-1", "method": "POST", "url": "/v1/chat/completions",
+        "body": {"model": "m", "messages": [{"role": "user", "content": text}]}})
+    };
+    let answered = json!({"custom_id": "request-1", "response": {"status_code": 200, "body": {"choices": [{"index": 0, "message": {"content": "x"}}]}}});
+    write(folder.path(), "in1.jsonl", &[asked("one")]);
+    write(folder.path(), "in2.jsonl", &[asked("two")]);
+    write(folder.path(), "out.jsonl", &[answered]);
+    let text = run(folder.path(), &["import", "out.jsonl", "in1.jsonl", "in2.jsonl", "-o", "kept.jsonl"]);
+    assert!(text.starts_with("exit code: 1") && text.contains("0 exchanges written"), "{text}");
+    assert!(text.contains("1 left out: the log has no prompt: it was not kept, or two have its name"), "{text}");
+}
+
+#[test]
 fn a_list_of_spend_logs_is_taken_and_odd_lines_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let body = json!({"choices": [{"index": 0, "message": {"content": "4"}, "finish_reason": "stop"}]});

@@ -119,6 +119,41 @@ async fn a_share_is_asked_of_every_tier_off_the_clients_path() {
     assert!(exchanges.iter().all(|exchange| exchange.answers.len() == 2));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_split_over_frames_and_a_file_cut_short_do_no_harm() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let fake = Fake::start(|_: &Seen| {
+        let frame = |text: &str| {
+            json!({"id": "c", "choices": [{"index": 0, "delta": {"content": text},
+                "logprobs": {"content": [{"token": text, "logprob": -0.5}]}, "finish_reason": null}]})
+            .to_string()
+        };
+        let parts = ["the key is sk-abc", "defghijklmnop", " as you know"].map(frame);
+        response(200, "text/event-stream", sse(&[&parts[0], &parts[1], &parts[2], END, "[DONE]"]))
+    })
+    .await;
+    let policy = two_tiers(folder.path(), &fake.base_url, "");
+    append(&policy, "record: { to: kept }\n");
+    let served = Served::start(Some(&policy));
+    for number in 0..40 {
+        ask(&served.url, &format!("question {number}: {}", "x".repeat(number * 97)), json!({"stream": true})).await;
+    }
+    served.stop();
+    let kept = folder.path().join("kept");
+    let exchanges = recorded(&kept);
+    assert_eq!(exchanges.len(), 40);
+    let answer = exchanges[0].answers["small"].answer(Endpoint::Chat).expect("an answer");
+    assert_eq!(answer.choices[0].text, "the key is [redacted] as you know");
+    assert_eq!(answer.choices[0].logprobs, [-0.5; 3]);
+    let [file] = files(std::slice::from_ref(&kept)).expect("files").try_into().expect("one file");
+    let whole = std::fs::read(&file).expect("readable");
+    let text = String::from_utf8(zstd::decode_all(&whole[..]).expect("zstd")).expect("UTF-8");
+    assert!(!text.contains("defghijklmnop"), "{text}");
+    // As a crash leaves it.
+    std::fs::write(&file, &whole[..whole.len() * 2 / 3]).expect("written");
+    assert!(recorded(&kept).len() < 40);
+}
+
 #[test]
 fn what_records_nothing_or_nowhere_is_refused_before_it_serves() {
     let folder = tempfile::tempdir().expect("a folder");

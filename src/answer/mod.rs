@@ -150,7 +150,8 @@ impl Answer {
         };
         let payload = match &self.payload {
             Payload::Whole(body) => Payload::Whole(own(body)),
-            Payload::Frames(frames) => Payload::Frames(frames.iter().map(own).collect()),
+            // Each token's stand in a frame of its own; nobody could put those back either.
+            Payload::Frames(frames) => Payload::Frames(frames.iter().map(|f| Bytes::copy_from_slice(f)).collect()),
         };
         let logprobs_at = if with_logprobs { self.logprobs_at.clone() } else { Vec::new() };
         let own_value = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());

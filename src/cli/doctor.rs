@@ -112,7 +112,7 @@ async fn list(policy: &Policy, name: &str, probe: &Probe, findings: &mut Finding
         .map(|(tier, share)| share.model.as_deref().unwrap_or(&tier.model))
         .collect();
     match probe.models().await {
-        Err(why) => findings.fault(&format!("{name}: does not say which models it has: {why}")),
+        Err(why) => findings.warn(&format!("{name}: does not say which models it has: {why}")),
         Ok(models) => {
             let missing: Vec<&str> =
                 wanted.iter().filter(|model| !models.iter().any(|known| known == *model)).copied().collect();

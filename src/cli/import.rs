@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
+use crate::exchange::Exchange;
 use crate::imported::{self, Format};
 use crate::recording::{Redaction, lines_of_text};
 
@@ -51,8 +53,12 @@ impl Import {
         // A batch's answers stand in another file than its requests, in any order.
         for log in &self.logs {
             self.each(log, &mut counts, |line, _, _| {
-                if let (Some(id), Some(_)) = (line["custom_id"].as_str(), line.get("body")) {
-                    requests.insert(id.to_owned(), line);
+                if let (Some(id), Some(_)) = (line["custom_id"].as_str().map(str::to_owned), line.get("body")) {
+                    // Two batches may use the same names; whose answer is whose nobody knows.
+                    let known: &mut Option<Value> = requests.entry(id).or_insert_with(|| Some(line.clone()));
+                    if known.as_ref().is_some_and(|known| known["body"] != line["body"]) {
+                        *known = None;
+                    }
                 }
                 Ok(())
             })?;
@@ -68,11 +74,16 @@ impl Import {
                 let Some(format) = self.format.or_else(|| imported::guess(&line)) else {
                     bail!("{}:{number}: not a line of any log known here; say whose it is: --format", log.display());
                 };
-                let request = line["custom_id"].as_str().and_then(|id| requests.get(id));
+                let request = line["custom_id"].as_str().and_then(|id| requests.get(id)?.as_ref());
                 match imported::exchange(format, &line, number, request) {
                     Ok(mut exchange) => {
                         redaction.clean_value(&mut exchange);
-                        writeln!(out, "{exchange}")?;
+                        let text = exchange.to_string();
+                        if Exchange::parse(&Bytes::from(text.clone())).is_err() {
+                            *counts.left.entry("in a shape that cannot be replayed").or_default() += 1;
+                            return Ok(());
+                        }
+                        writeln!(out, "{text}")?;
                         counts.written += 1;
                     }
                     Err(why) => *counts.left.entry(why).or_default() += 1,

@@ -13,11 +13,12 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder};
 
+use super::books::Books;
 use super::load::{self, Loaded};
 use super::renewal::Renewed;
 use super::serving::{Lasting, Serving};
 use crate::clock::SystemClock;
-use crate::gateway::{Bounds, Door, Room, Traces, serve};
+use crate::gateway::{Bounds, Door, Recorder, Room, Traces, serve};
 
 /// Lines of the log that may wait to be written.
 const LINES_WAITING: usize = 4096;
@@ -69,6 +70,14 @@ pub(super) struct Serve {
     quiet: bool,
 }
 
+/// What is written once nothing is served any more.
+struct Closing {
+    is_drained: bool,
+    books: Books,
+    traces: Option<Arc<Traces>>,
+    recorder: Arc<ArcSwapOption<Recorder>>,
+}
+
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let loaded = load::load(self.policy.as_deref(), true)?;
@@ -99,15 +108,25 @@ impl Serve {
             // Whoever reads standard error may be gone.
             .log_internal_errors(false)
             .init();
-        let served =
-            tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(self.serve(loaded, log))?;
-        tracing::warn!("{served}");
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let closing = runtime.block_on(self.serve(loaded, log))?;
+        // Streams that are still open end here; then they are noted, too.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        closing.books.save();
+        closing.traces.iter().for_each(|traces| traces.flush());
+        closing.recorder.load_full().iter().for_each(|recorder| recorder.flush());
+        let how = if closing.is_drained {
+            "stopped, nothing in flight"
+        } else {
+            "stopped; some requests did not finish in time"
+        };
+        tracing::warn!("{how}");
         drop(until_written);
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Serves until it is told to stop; says how it went.
-    async fn serve(self, loaded: Loaded, log: ErrorCounter) -> anyhow::Result<&'static str> {
+    /// Serves until it is told to stop; what is to be written then.
+    async fn serve(self, loaded: Loaded, log: ErrorCounter) -> anyhow::Result<Closing> {
         let clock = SystemClock::start();
         let traces = self.traces.as_deref().map(|path| {
             let traces = Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display()));
@@ -154,15 +173,8 @@ impl Serve {
             tokio::spawn(certificate.keep_up(clock));
         }
         let door = Door { listener, certificate: in_force, room, bounds };
-        let drained = serve(door, routes, clock, shutdown).await;
-        books.save();
-        if let Some(traces) = traces {
-            traces.flush();
-        }
-        if let Some(recorder) = recorder.load_full() {
-            recorder.flush();
-        }
-        Ok(if drained { "stopped, nothing in flight" } else { "stopped; some requests did not finish in time" })
+        let is_drained = serve(door, routes, clock, shutdown).await;
+        Ok(Closing { is_drained, books, traces, recorder })
     }
 }
 

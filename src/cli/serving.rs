@@ -53,14 +53,14 @@ impl Lasting {
 }
 
 impl Lasting {
-    /// Starts to record as a policy says; what records so already goes on.
-    fn record(&self, policy: &Policy, folder: &Path, clock: SystemClock) -> anyhow::Result<()> {
+    /// What records as a policy says; one that does so already goes on.
+    fn recorder_of(&self, policy: &Policy, folder: &Path, clock: SystemClock) -> anyhow::Result<Option<Arc<Recorder>>> {
         let secrets = policy.upstreams.iter().filter_map(|place| match &place.kind {
             UpstreamKind::Live { api_key: Some(key), .. } => Some(key.expose().to_owned()),
             _ => None,
         });
         let secrets: Vec<String> = secrets.collect();
-        let recorder = match (&policy.record, self.recorder.load_full()) {
+        Ok(match (&policy.record, self.recorder.load_full()) {
             (Some(rule), Some(before)) if before.records(rule, &secrets) => Some(before),
             (Some(rule), _) => {
                 let recorder = Recorder::start(rule.clone(), folder, secrets, clock);
@@ -68,9 +68,7 @@ impl Lasting {
                 Some(Arc::new(recorder.with_context(failed)?))
             }
             (None, _) => None,
-        };
-        self.recorder.store(recorder);
-        Ok(())
+        })
     }
 }
 
@@ -105,7 +103,7 @@ impl Serving {
         let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
         let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
-        lasting.record(&loaded.policy, folder(path.as_deref()), clock)?;
+        lasting.recorder.store(lasting.recorder_of(&loaded.policy, folder(path.as_deref()), clock)?);
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
         let (routes, metrics) = (Current::new(routes(&gateway)), Current::new(metrics_router(gateway.clone())));
@@ -167,8 +165,10 @@ impl Serving {
             );
         }
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
+        // Whatever may fail comes before anything is changed.
+        let recorder = self.lasting.recorder_of(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
         let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
-        self.lasting.record(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
+        self.lasting.recorder.store(recorder);
         let gateway = self.lasting.join(gateway).counting(self.reloads.clone());
         let mut gateway = gateway.guarded_by(keyring);
         gateway.inherit(&self.gateway);

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -14,12 +15,13 @@ use super::Gateway;
 use super::bill::Bill;
 use super::meters::{End, baseline};
 use super::recorder::Recorder;
+use super::room::Held;
 use crate::answer::{Answer, Gathered};
 use crate::clock::Clock;
 use crate::explanation::Explanation;
-use crate::policy::Policy;
+use crate::policy::{Ladder, Policy};
 use crate::price::{Cost, Usd};
-use crate::prompt::Prompt;
+use crate::prompt::{Freshness, Prompt};
 use crate::recording::{Heard, Word};
 use crate::tokens::{self, Tokens};
 use crate::trace::{Failure, Outcome, Trace};
@@ -29,6 +31,8 @@ use crate::upstream::{Flow, Upstream};
 pub(super) struct Decided<'a, U, C: Clock> {
     pub gateway: &'a Arc<Gateway<U, C>>,
     pub policy: &'a Arc<Policy>,
+    /// The tiers that might be asked.
+    pub ladder: &'a Ladder,
     pub prompt: &'a Prompt,
     pub trace: &'a Trace,
     pub id: &'a str,
@@ -43,21 +47,28 @@ struct Flowed {
 }
 
 impl<U: Upstream, C: Clock> Decided<'_, U, C> {
-    /// Notes it now, where the answer is whole; where it flows, once it has ended.
-    pub fn note(self, flow: Option<Flow>, bill: Option<Bill<C>>) -> Option<Flow> {
+    /// Notes it now, where the answer is whole; where it flows, once it has ended: until
+    /// then it is `held` in memory.
+    pub fn note(self, flow: Option<Flow>, bill: Option<Bill<C>>, held: Option<Held>) -> Option<Flow> {
+        let arrived = self.gateway.clock.now().saturating_sub(self.trace.elapsed);
+        let drawn = self.draw();
         let Some(flow) = flow else {
-            self.ended(bill, None);
+            self.ended(bill, None, arrived, drawn);
             return None;
         };
-        let Self { gateway, policy, prompt, trace, id } = self;
+        let Self { gateway, policy, ladder, prompt, trace, id } = self;
         gateway.meters.first_token(trace.elapsed);
         let following = Following {
             gateway: gateway.clone(),
             policy: policy.clone(),
+            ladder: ladder.clone(),
             prompt: prompt.clone(),
             trace: trace.clone(),
             id: id.to_owned(),
             bill,
+            _held: held,
+            arrived,
+            drawn,
             frames: 0,
             counted: None,
             kept: Vec::new(),
@@ -67,8 +78,20 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
         Some(Flow { frames: Box::pin(Followed { frames, following }), headers })
     }
 
-    fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>) {
-        let Self { gateway, policy, prompt, trace, id } = *self;
+    /// Whether it is to be written down, and whether with every tier's answer. What a
+    /// client wants nobody to keep is not.
+    fn draw(&self) -> Option<bool> {
+        let recorder = self.gateway.recorder.as_ref()?;
+        (self.prompt.freshness != Freshness::NotKept).then(|| recorder.draws(self.may_ask()))?
+    }
+
+    /// Asked twice, a prompt whose answer is kept upstream would count twice.
+    fn may_ask(&self) -> bool {
+        !(self.prompt.is_kept_upstream || self.prompt.one_tier)
+    }
+
+    fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>, arrived: Duration, drawn: Option<bool>) {
+        let Self { gateway, policy, prompt, trace, id, .. } = *self;
         let flowed_tokens = flowed.as_ref().map(|flowed| flowed.tokens);
         if let Some(mut bill) = bill {
             bill.add([(prompt, trace)].into_iter(), flowed_tokens);
@@ -80,27 +103,18 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
                 let served = trace.served()?;
                 baseline(policy, prompt, served, flowed_tokens, tokens).map(Usd::dollars)
             };
+            told.is_less |= flowed.as_ref().is_some_and(|flowed| flowed.end != End::Whole);
             told.baseline_usd = of(|tokens| tokens);
             told.baseline_if_cached_usd = of(|tokens| Tokens { cached_input: tokens.input, ..tokens });
             traces.note(told);
         }
-        if let Some(recorder) = &gateway.recorder {
-            self.record(recorder, flowed);
+        if let (Some(recorder), Some(every_tier)) = (&gateway.recorder, drawn) {
+            self.record(recorder, flowed, arrived, every_tier);
         }
     }
 
-    fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>) {
-        let Self { gateway, policy, prompt, trace, id } = *self;
-        // Asked twice, a prompt whose answer is kept upstream would count twice.
-        let may_ask = !(prompt.is_kept_upstream || prompt.one_tier);
-        let place = if may_ask { recorder.every_tier() } else { None };
-        let (share, every_tier) = recorder.shares();
-        let propensity = match &place {
-            Some(_) => every_tier,
-            None if !recorder.picks() => return,
-            None if may_ask => share * (1.0 - every_tier),
-            None => share,
-        };
+    fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>, arrived: Duration, every_tier: bool) {
+        let Self { gateway, policy, ladder, prompt, trace, id } = *self;
         let name = |tier: usize| policy.tiers[tier].name.clone();
         let each = trace.attempts.iter().filter_map(|attempt| Some((name(attempt.tier), Word::of(attempt)?)));
         let mut answers: Vec<(String, Word)> = each.collect();
@@ -111,16 +125,20 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
             let word = Word { said: Ok(Arc::new(answer)), elapsed: None, cost: served.cost.usd };
             answers.push((name(served.tier), word));
         }
-        let arrived = gateway.clock.now().saturating_sub(trace.elapsed);
+        let is_there = |tier: &usize| answers.iter().any(|(known, _)| *known == policy.tiers[*tier].name);
+        let already = ladder.tiers().iter().all(is_there);
+        let propensity = recorder.propensity(self.may_ask(), every_tier, already);
         let mut heard = Heard { id: id.to_owned(), arrived, prompt: prompt.clone(), answers, propensity };
-        let (Some(place), Ok(runtime)) = (place, tokio::runtime::Handle::try_current()) else {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return recorder.note(heard) };
+        if !every_tier || already {
             return recorder.note(heard);
-        };
-        let (gateway, policy, recorder) = (gateway.clone(), policy.clone(), recorder.clone());
+        }
+        let Some(place) = recorder.place() else { return };
+        let (gateway, policy, ladder, recorder) = (gateway.clone(), policy.clone(), ladder.clone(), recorder.clone());
         // Off the client's path.
         runtime.spawn(async move {
             let known: Vec<&str> = heard.answers.iter().map(|(tier, _)| tier.as_str()).collect();
-            let asked = gateway.cascade.ask_others(&policy, &heard.prompt, &known).await;
+            let asked = gateway.cascade.ask_others(&policy, &ladder, &heard.prompt, &known).await;
             for attempt in asked {
                 gateway.meters.shadow(&attempt);
                 heard.answers.extend(Word::of(&attempt).map(|word| (policy.tiers[attempt.tier].name.clone(), word)));
@@ -151,10 +169,14 @@ impl<U: Upstream, C: Clock> Stream for Followed<U, C> {
 struct Following<U: Upstream, C: Clock> {
     gateway: Arc<Gateway<U, C>>,
     policy: Arc<Policy>,
+    ladder: Ladder,
     prompt: Prompt,
     trace: Trace,
     id: String,
     bill: Option<Bill<C>>,
+    _held: Option<Held>,
+    arrived: Duration,
+    drawn: Option<bool>,
     /// A frame holds a token, most often.
     frames: u64,
     counted: Option<Tokens>,
@@ -169,7 +191,7 @@ impl<U: Upstream, C: Clock> Following<U, C> {
                 self.frames += 1;
                 let counted = Gathered::usage_in(self.prompt.endpoint, data).and_then(tokens::of_usage);
                 self.counted = counted.or(self.counted);
-                if self.gateway.recorder.is_some() {
+                if self.drawn.is_some() {
                     self.kept.push(data.clone());
                 }
             }
@@ -191,7 +213,8 @@ impl<U: Upstream, C: Clock> Drop for Following<U, C> {
         }
         let flowed = Flowed { tokens, end: self.end, frames: std::mem::take(&mut self.kept) };
         let bill = self.bill.take();
-        let Self { gateway, policy, prompt, trace, id, .. } = self;
-        Decided { gateway, policy, prompt, trace, id }.ended(bill, Some(flowed));
+        let (arrived, drawn) = (self.arrived, self.drawn);
+        let Self { gateway, policy, ladder, prompt, trace, id, .. } = self;
+        Decided { gateway, policy, ladder, prompt, trace, id }.ended(bill, Some(flowed), arrived, drawn);
     }
 }

@@ -45,12 +45,14 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     if let Some(bill) = &mut bill {
         bill.add(answered.iter().map(|(trace, _)| (all, trace)), None);
     }
-    let mut merged: Option<Value> = None;
-    for (number, (trace, body)) in answered.iter().enumerate() {
+    for (number, (trace, _)) in answered.iter().enumerate() {
         note(policy, trace, id, elapsed);
         if let Some(prompt) = &all.one_of_list(number, list[number]) {
-            Decided { gateway, policy, prompt, trace, id: &format!("{id}-{number}") }.note(None, None);
+            Decided { gateway, policy, ladder, prompt, trace, id: &format!("{id}-{number}") }.note(None, None, None);
         }
+    }
+    let mut merged: Option<Value> = None;
+    for (_, body) in &answered {
         match body {
             Ok(body) => match serde_json::from_slice(body) {
                 Ok(body @ Value::Object(_)) => merge(&mut merged, body),

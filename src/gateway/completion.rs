@@ -100,10 +100,9 @@ async fn run_kept_alive<U: Upstream, C: Clock>(
     let (clock, every) = (gateway.clock.clone(), gateway.cascade.policy().keep_alive);
     let (endpoint, streams) = (prompt.endpoint, prompt.stream);
     let mut running = Box::pin(async move {
-        let _until_done = held;
-        let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id, bill).await };
+        let Some(patience) = prompt.patience else { return run(&gateway, &ladder, &prompt, &id, bill, held).await };
         let answered =
-            gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id, bill)).await;
+            gateway.clock.within(patience + PATIENCE_MARGIN, run(&gateway, &ladder, &prompt, &id, bill, held)).await;
         answered.unwrap_or_else(|| {
             tracing::warn!(id, seconds = patience.as_secs_f64(), "the client's own time for an answer is up");
             ApiError::out_of_patience().into_response()
@@ -158,6 +157,7 @@ async fn run<U: Upstream, C: Clock>(
     prompt: &Prompt,
     id: &str,
     bill: Option<Bill<C>>,
+    held: Held,
 ) -> Response {
     let start = gateway.clock.now();
     let policy = &gateway.cascade.policy();
@@ -177,7 +177,7 @@ async fn run<U: Upstream, C: Clock>(
     let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
     waiting.end();
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
-    let flow = Decided { gateway, policy, prompt, trace: &trace, id }.note(flow, bill);
+    let flow = Decided { gateway, policy, ladder, prompt, trace: &trace, id }.note(flow, bill, Some(held));
     if gateway.cascade.is_sampled() {
         let (gateway, policy, prompt, trace) = (gateway.clone(), policy.clone(), prompt.clone(), trace.clone());
         // Off the client's path.

@@ -163,7 +163,9 @@ impl Meters {
             Some((End::Left, _)) => add(&self.left[1], 1),
             Some((End::Whole, _)) | None => {}
         }
-        if let Some(baseline) = baseline(policy, prompt, served, flowed.map(|(_, tokens)| tokens), |tokens| tokens) {
+        let tokens = flowed.map(|(_, tokens)| tokens);
+        // Where the cost is not known there is nothing to compare it with.
+        if let Some(baseline) = trace.cost().usd.and(baseline(policy, prompt, served, tokens, |tokens| tokens)) {
             add(&self.baseline[usize::from(served.cache.is_free())], picodollars(baseline));
         }
     }
@@ -251,7 +253,7 @@ impl Meters {
         out.count(&[], &self.unpriced);
         out.family("cascade_stream_truncations_total", "counter", "Streams the upstream broke off");
         self.tiers.iter().for_each(|tier| out.count(&[("tier", &tier.name)], &tier.truncated));
-        out.family("cascade_client_disconnects_total", "counter", "Clients that left before the end");
+        out.family("cascade_client_disconnects_total", "counter", "Clients that left, or whose own time was up");
         PHASES.iter().zip(&self.left).for_each(|(phase, count)| out.count(&[("phase", phase)], count));
         out.family(
             "cascade_overhead_seconds",

@@ -109,7 +109,12 @@ fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
     rows(&[
         ("cascade_exchanges_recorded_total", "counter", "Prompts written down", written as f64),
-        ("cascade_exchanges_dropped_total", "counter", "Prompts not written down: no room, or no time", dropped as f64),
+        (
+            "cascade_exchanges_dropped_total",
+            "counter",
+            "Prompts not written down: no room, or no answer",
+            dropped as f64,
+        ),
         ("cascade_exchanges_failed_total", "counter", "Prompts that could not be written down", failed as f64),
         ("cascade_traces_dropped_total", "counter", "Traces let go: the disk is too slow", traces as f64),
         ("cascade_log_lines_dropped_total", "counter", "Lines let go: nobody reads standard error", lines as f64),

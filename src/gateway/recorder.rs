@@ -83,27 +83,34 @@ impl Recorder {
         self.rule.is_same(rule) && self.redaction.secrets == secrets
     }
 
-    /// Whether every tier is to be asked this prompt; holds a place while it is. None
-    /// too where there is no place, which is counted.
-    pub(super) fn every_tier(&self) -> Option<OwnedSemaphorePermit> {
-        if self.rule.every_tier <= 0.0 || fastrand::f64() >= self.rule.every_tier {
-            return None;
+    /// What is to be written down of a prompt, drawn by chance: none, or whether every tier
+    /// is to be asked.
+    pub(super) fn draws(&self, may_ask: bool) -> Option<bool> {
+        if may_ask && self.rule.every_tier > 0.0 && fastrand::f64() < self.rule.every_tier {
+            return Some(true);
         }
+        (self.rule.share >= 1.0 || fastrand::f64() < self.rule.share).then_some(false)
+    }
+
+    /// With what chance a prompt is written down as one was that `draws` so; where all
+    /// tiers had been asked `already`, either draw writes the same.
+    pub(super) fn propensity(&self, may_ask: bool, every_tier: bool, already: bool) -> f64 {
+        let every = if may_ask { self.rule.every_tier } else { 0.0 };
+        let as_served = self.rule.share * (1.0 - every);
+        match (already, every_tier) {
+            (true, _) => every + as_served,
+            (false, true) => every,
+            (false, false) => as_served,
+        }
+    }
+
+    /// A place to ask every tier; where there is none, the prompt is dropped.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         let place = self.shadows.clone().try_acquire_owned().ok();
         if place.is_none() {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
         place
-    }
-
-    /// Whether a prompt is to be written down with what was said to it.
-    pub(super) fn picks(&self) -> bool {
-        self.rule.share >= 1.0 || fastrand::f64() < self.rule.share
-    }
-
-    /// The shares of prompts that are written down, and that every tier is asked.
-    pub(super) fn shares(&self) -> (f64, f64) {
-        (self.rule.share, self.rule.every_tier)
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -126,8 +133,13 @@ impl Recorder {
     /// Waits until all so far are on the disk, for some seconds at most.
     pub fn flush(&self) {
         let (done, told) = sync_channel(1);
-        if self.send.send(Message::Flush(done)).is_ok() {
-            let _ = told.recv_timeout(Duration::from_secs(5));
+        // A disk that hangs does not hold up the end.
+        for _ in 0..50 {
+            if self.send.try_send(Message::Flush(done.clone())).is_ok() {
+                let _ = told.recv_timeout(Duration::from_secs(5));
+                return;
+            }
+            std::thread::sleep(TOGETHER);
         }
     }
 }
@@ -137,63 +149,100 @@ struct Files<C> {
     folder: PathBuf,
     rotate: u64,
     clock: C,
-    open: Option<(zstd::Encoder<'static, File>, u64)>,
+    open: Option<Open>,
+}
+
+/// A file that is being written.
+struct Open {
+    file: zstd::Encoder<'static, File>,
+    /// Bytes of lines so far.
+    size: u64,
+    /// When its first prompt arrived; others are told from there.
+    began: Duration,
 }
 
 impl<C: Clock> Files<C> {
     fn keep(mut self, receive: &Receiver<Message>, redaction: &Redaction, counts: &Counts) {
         while let Ok(first) = receive.recv() {
-            let mut flushed = Vec::new();
+            let (mut flushed, mut taken) = (Vec::new(), 0);
             if matches!(first, Message::Heard(_)) {
                 std::thread::sleep(TOGETHER);
             }
             for message in std::iter::once(first).chain(receive.try_iter()) {
-                match message {
-                    Message::Flush(done) => flushed.push(done),
-                    Message::Heard(heard) => {
-                        counts.held.fetch_sub(heard.weight(), Ordering::Relaxed);
-                        let Some(line) = heard.line(redaction) else { continue };
-                        match self.write(&line) {
-                            Ok(()) => counts.written.fetch_add(1, Ordering::Relaxed),
-                            Err(error) => {
-                                tracing::warn!("an exchange could not be recorded: {error}");
-                                counts.failed.fetch_add(1, Ordering::Relaxed)
-                            }
-                        };
+                let heard = match message {
+                    Message::Heard(heard) => heard,
+                    Message::Flush(done) => {
+                        flushed.push(done);
+                        continue;
                     }
+                };
+                counts.held.fetch_sub(heard.weight(), Ordering::Relaxed);
+                match heard.line(redaction, self.open.as_ref().map_or(heard.arrived, |open| open.began)) {
+                    Some(line) => {
+                        taken += 1;
+                        self.write(&line, heard.arrived, counts, &mut taken);
+                    }
+                    // A stream that was cut, and nothing before it.
+                    None => _ = counts.dropped.fetch_add(1, Ordering::Relaxed),
                 }
             }
             // A file that was ended can be read; one that is open can be, up to here.
-            let ended = if flushed.is_empty() {
-                self.open.as_mut().map_or(Ok(()), |(file, _)| file.flush())
-            } else {
-                self.end()
+            let ended = match &mut self.open {
+                Some(open) if flushed.is_empty() => open.file.flush(),
+                _ => self.end(),
             };
-            if let Err(error) = ended {
-                tracing::warn!("exchanges could not be recorded: {error}");
-            }
+            self.settle(ended, counts, &mut taken);
             flushed.iter().for_each(|done| _ = done.try_send(()));
         }
         let _ = self.end();
     }
 
-    fn write(&mut self, line: &str) -> std::io::Result<()> {
-        let (file, size) = match &mut self.open {
+    /// Writes a line. Lines that were `taken` and are not yet on their way to the disk are
+    /// counted once they are, or are lost.
+    fn write(&mut self, line: &str, arrived: Duration, counts: &Counts, taken: &mut u64) {
+        let written = self.try_write(line, arrived);
+        match written {
+            Ok(true) => {
+                let ended = self.end();
+                self.settle(ended, counts, taken);
+            }
+            Ok(false) => {}
+            Err(error) => self.settle(Err(error), counts, taken),
+        }
+    }
+
+    /// Whether the file is full now.
+    fn try_write(&mut self, line: &str, arrived: Duration) -> std::io::Result<bool> {
+        let open = match &mut self.open {
             Some(open) => open,
             none => {
-                let file = next_file(&self.folder, &self.clock.stamp())?;
-                none.insert((zstd::Encoder::new(file, LEVEL)?, 0))
+                let file = zstd::Encoder::new(next_file(&self.folder, &self.clock.stamp())?, LEVEL)?;
+                none.insert(Open { file, size: 0, began: arrived })
             }
         };
-        file.write_all(line.as_bytes())?;
-        file.write_all(b"\n")?;
-        *size += line.len() as u64 + 1;
-        if *size >= self.rotate { self.end() } else { Ok(()) }
+        open.file.write_all(line.as_bytes())?;
+        open.file.write_all(b"\n")?;
+        open.size += line.len() as u64 + 1;
+        Ok(open.size >= self.rotate)
+    }
+
+    /// Counts lines by whether they could be written. A file that could not be written to
+    /// is left as it is: what comes next begins another.
+    fn settle(&mut self, done: std::io::Result<()>, counts: &Counts, taken: &mut u64) {
+        let lines = std::mem::take(taken);
+        match done {
+            Ok(()) => _ = counts.written.fetch_add(lines, Ordering::Relaxed),
+            Err(error) => {
+                self.open = None;
+                counts.failed.fetch_add(lines, Ordering::Relaxed);
+                tracing::warn!(lines, "exchanges could not be recorded: {error}");
+            }
+        }
     }
 
     fn end(&mut self) -> std::io::Result<()> {
-        let Some((file, _)) = self.open.take() else { return Ok(()) };
-        file.finish()?.sync_all()
+        let Some(open) = self.open.take() else { return Ok(()) };
+        open.file.finish()?.sync_all()
     }
 }
 

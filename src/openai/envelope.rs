@@ -2,6 +2,8 @@
 //!
 //! Invariant: all four keys are always there; `param` and `code` may be null.
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::Value;
@@ -66,18 +68,51 @@ pub fn hidden(bytes: Bytes, secret: &[u8]) -> Bytes {
 }
 
 /// What keys begin with: providers' and our own.
-pub const SECRET_PREFIXES: [&str; 7] = ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "pck_"];
+pub const SECRET_PREFIXES: [&str; 12] =
+    ["sk-", "sk_", "gsk_", "xai-", "AIza", "hf_", "pck_", "ghp_", "gho_", "AKIA", "Bearer ", "bearer "];
 
-/// Whether a word holds something like a provider's key.
+/// Whether a text holds something like a provider's key.
 #[must_use]
-pub fn looks_secret(word: &str) -> bool {
-    let keys = word.split(|c: char| !(c.is_ascii_alphanumeric() || "-_*.".contains(c)));
-    keys.into_iter().any(|key| key.len() >= 12 && SECRET_PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
+pub fn looks_secret(text: &str) -> bool {
+    !secrets_in(text).is_empty()
+}
+
+/// Where a text holds what looks like keys, in bytes, in order.
+#[must_use]
+pub fn secrets_in(text: &str) -> Vec<Range<usize>> {
+    const SHORTEST: usize = 12;
+    let bytes = text.as_bytes();
+    let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_*.".contains(byte);
+    let mut found: Vec<Range<usize>> = Vec::new();
+    for prefix in SECRET_PREFIXES {
+        for start in memchr::memmem::find_iter(bytes, prefix.as_bytes()) {
+            // Not in the middle of a word; but a JSON text in a text has its escapes.
+            let is_escape = start >= 2 && bytes[start - 2] == b'\\' && b"nrt".contains(&bytes[start - 1]);
+            let is_start = start == 0 || !bytes[start - 1].is_ascii_alphanumeric() || is_escape;
+            let key = start + prefix.len();
+            let end = key + bytes[key..].iter().position(|byte| !is_key(byte)).unwrap_or(bytes.len() - key);
+            let length = if prefix.ends_with(' ') { end - key } else { end - start };
+            if is_start && length >= SHORTEST && !found.iter().any(|other| other.start < end && start < other.end) {
+                found.push(start..end);
+            }
+        }
+    }
+    found.sort_by_key(|range| range.start);
+    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_found_however_they_stand() {
+        let found = |text: &'static str| secrets_in(text).into_iter().map(|range| &text[range]).collect::<Vec<_>>();
+        assert_eq!(found("**sk-abcdefghijkl** and _hf_abcdefghij_"), ["sk-abcdefghijkl**", "hf_abcdefghij_"]);
+        assert_eq!(found(r#"{"text":"KEY\nsk-abcdefghijkl"}"#), ["sk-abcdefghijkl"]);
+        assert_eq!(found("Authorization: Bearer eyJhbGciOiJI.x"), ["Bearer eyJhbGciOiJI.x"]);
+        assert_eq!(found("ask-me-anything-now, a risk-free task_force"), [""; 0]);
+    }
 
     #[test]
     fn an_excerpt_is_short_and_hides_keys() {

@@ -142,8 +142,9 @@ impl Iterator for Lines {
                     return Some(Err(CannotRead::TooLong { path, line }));
                 }
                 Ok(n) => self.read += n as u64,
-                // One that is still written, or was not ended, is whole up to its last flush.
-                Err(source) if source.kind() == ErrorKind::UnexpectedEof && text.is_empty() => return None,
+                // One that is still written, or was not ended, holds what was flushed; after
+                // that a part of a line at most.
+                Err(source) if source.kind() == ErrorKind::UnexpectedEof => return None,
                 Err(source) => return Some(Err(CannotRead::File { path, source })),
             }
             self.line = line;

@@ -8,10 +8,12 @@ use regex::Regex;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::openai::envelope::{SECRET_PREFIXES, looks_secret};
+use crate::openai::envelope::{SECRET_PREFIXES, secrets_in};
 
 /// What stands for what was left out.
 const LEFT_OUT: &str = "[redacted]";
+/// Shorter secrets are none, in bytes.
+const SHORTEST: usize = 8;
 
 /// What is left out: secrets that are known, what looks like one, and what a policy names.
 #[derive(Clone, Debug, Default)]
@@ -37,9 +39,12 @@ impl Redaction {
     /// Whether it is seen at a glance that nothing is to be left out; most often it is.
     fn is_clean(&self, json: &[u8]) -> bool {
         let has = |part: &str| memchr::memmem::find(json, part.as_bytes()).is_some();
+        let is_spelt_so = |secret: &String| !secret.contains(['"', '\\']);
         // Escapes may spell anything.
         self.patterns.is_empty()
             && !has("\\u")
+            && !has("\\/")
+            && self.secrets.iter().all(is_spelt_so)
             && !self.secrets.iter().any(|secret| has(secret))
             && !SECRET_PREFIXES.iter().any(|prefix| has(prefix))
     }
@@ -68,13 +73,16 @@ impl Redaction {
         }
     }
 
-    fn clean_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// A text without it.
+    #[must_use]
+    pub fn clean_text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut clean = Cow::Borrowed(text);
-        for secret in self.secrets.iter().filter(|secret| !secret.is_empty() && text.contains(secret.as_str())) {
+        // A dummy, `none` for one, is a word like any other.
+        for secret in self.secrets.iter().filter(|secret| secret.len() >= SHORTEST && text.contains(secret.as_str())) {
             clean = Cow::Owned(clean.replace(secret.as_str(), LEFT_OUT));
         }
-        if looks_secret(&clean) {
-            clean = Cow::Owned(without_what_looks_secret(&clean));
+        for run in secrets_in(&clean).into_iter().rev() {
+            clean.to_mut().replace_range(run, LEFT_OUT);
         }
         for pattern in &self.patterns {
             if let Cow::Owned(less) = pattern.replace_all(&clean, LEFT_OUT) {
@@ -92,22 +100,13 @@ fn on_one_line(json: &[u8]) -> Option<String> {
     Some(if is_one { text.to_owned() } else { text.replace(['\n', '\r'], " ") })
 }
 
-/// Word for word; the spaces between them stay.
-fn without_what_looks_secret(text: &str) -> String {
-    let parts = text.split_inclusive(char::is_whitespace).map(|part| {
-        let word = part.trim_end();
-        if looks_secret(word) { [LEFT_OUT, &part[word.len()..]].concat() } else { part.to_owned() }
-    });
-    parts.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn clean(json: &str) -> String {
         let patterns = vec![Regex::new(r"[\w.]+@[\w.]+").expect("a pattern")];
-        let redaction = Redaction { secrets: vec!["own-key-1".to_owned()], patterns };
+        let redaction = Redaction { secrets: vec!["own-key-1".to_owned(), "none".to_owned()], patterns };
         redaction.clean(json.as_bytes()).expect("JSON").get().to_owned()
     }
 
@@ -115,14 +114,16 @@ mod tests {
     fn secrets_and_what_a_policy_names_are_left_out() {
         let left_out =
             clean(r#"{"a":["my key is sk-proj-abcdefghijkl, mail x.y@z.org","own-key-1"],"sk-abcdefghijklm":1}"#);
-        assert_eq!(left_out, r#"{"[redacted]":1,"a":["my key is [redacted] mail [redacted]","[redacted]"]}"#);
+        assert_eq!(left_out, r#"{"[redacted]":1,"a":["my key is [redacted], mail [redacted]","[redacted]"]}"#);
         // Escapes do not hide it.
         assert_eq!(clean(r#""\u0073k-abcdefghijklm""#), r#""[redacted]""#);
+        let slashed = Redaction { secrets: vec!["abc/defg".to_owned()], ..Redaction::default() };
+        assert_eq!(slashed.clean(br#""x abc\/defg""#).expect("JSON").get(), r#""x [redacted]""#);
     }
 
     #[test]
     fn all_else_stays_as_it_was() {
-        let odd = r#"{ "b" : 1.50e0,  "a":"\u0041 sk- ask-me"}"#;
+        let odd = r#"{ "b" : 1.50e0,  "a":"\u0041 sk- ask-me none"}"#;
         assert_eq!(clean(odd), odd);
         assert_eq!(clean("[1,\n2]"), "[1, 2]");
         assert!(Redaction::default().clean(b"<html>").is_none());

@@ -3,6 +3,7 @@
 //! Invariant: what the line says can be read again as an exchange, and scored as the
 //! answers were; what is not known is left out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::redaction::Redaction;
 use crate::answer::{Answer, Marks, Payload};
+use crate::openai::convert::to_body;
 use crate::openai::splice::Splice;
 use crate::openai::{Endpoint, logprobs};
 use crate::price::Usd;
@@ -56,7 +58,9 @@ impl Word {
         };
         // What a cache says, its tier once said, in another time and for another price.
         let is_own = !attempt.cache.is_free();
-        let cost = attempt.cost.usd.filter(|_| is_own && said.is_ok());
+        // What judging costs is worked out anew, from the judge's mark.
+        let cost = attempt.cost.usd.zip(attempt.judging.usd).map(|(cost, judging)| cost - judging);
+        let cost = cost.filter(|_| is_own && said.is_ok());
         Some(Self { said, elapsed: is_own.then_some(attempt.elapsed), cost })
     }
 }
@@ -102,9 +106,10 @@ impl Heard {
         self.prompt.body().len() + words.sum::<usize>()
     }
 
-    /// The line, without what is to be left out; none where nothing can be told.
+    /// The line, without what is to be left out; none where nothing can be told. Its file
+    /// `began` with the prompt that arrived then.
     #[must_use]
-    pub fn line(&self, redaction: &Redaction) -> Option<String> {
+    pub fn line(&self, redaction: &Redaction, began: Duration) -> Option<String> {
         let endpoint = self.prompt.endpoint;
         let answers = self.answers.iter();
         let answers = answers.filter_map(|(tier, word)| Some((tier.as_str(), answer(endpoint, word, redaction)?)));
@@ -114,7 +119,7 @@ impl Heard {
         }
         let line = Line {
             id: &self.id,
-            arrived_ms: milliseconds(self.arrived),
+            arrived_ms: milliseconds(self.arrived.saturating_sub(began)),
             path: endpoint.to_string(),
             request: redaction.clean(self.prompt.body())?,
             answers,
@@ -133,10 +138,12 @@ fn milliseconds(time: Duration) -> f64 {
 fn answer<'a>(endpoint: Endpoint, word: &'a Word, redaction: &Redaction) -> Option<LineAnswer<'a>> {
     let (status, body, frames, marks) = match &word.said {
         Ok(answer) => match &answer.payload {
-            Payload::Whole(body) => {
-                let whole = with_logprobs(endpoint, answer, body);
-                let body = redaction.clean(whole.as_deref().unwrap_or(body))?;
-                (200, Some(body), None, Some(&answer.marks))
+            Payload::Whole(body) => (200, Some(whole(endpoint, answer, body, redaction)?), None, Some(&answer.marks)),
+            // What is to be left out may be split over frames.
+            Payload::Frames(frames) if holds_some(answer, redaction) => {
+                let body = to_body(endpoint, frames)?;
+                let read = Answer::from_body(endpoint, body.clone()).ok()?;
+                (200, Some(whole(endpoint, &read, &body, redaction)?), None, Some(&answer.marks))
             }
             Payload::Frames(frames) => {
                 let frames = frames.iter().map(|frame| Some(LineFrame { data: redaction.clean(frame)? }));
@@ -160,29 +167,39 @@ fn answer<'a>(endpoint: Endpoint, word: &'a Word, redaction: &Redaction) -> Opti
     })
 }
 
-/// The body with its tokens' logprobs, where they were cut out of it: a cache keeps no
-/// more of them than scorers need.
-fn with_logprobs(endpoint: Endpoint, answer: &Answer, body: &[u8]) -> Option<Vec<u8>> {
-    let were_cut = answer.logprobs_at.is_empty() && answer.choices.iter().any(|choice| !choice.logprobs.is_empty());
-    if !were_cut {
-        return None;
-    }
-    let cut = logprobs::none_of(endpoint);
-    let places: Vec<_> = logprobs::spans(body).into_iter().filter(|span| &body[span.clone()] == cut).collect();
-    // In the order of their indices, as everybody writes them, or not at all.
+/// Whether a text of an answer holds what is to be left out.
+fn holds_some(answer: &Answer, redaction: &Redaction) -> bool {
+    let is_some = |text: &str| matches!(redaction.clean_text(text), Cow::Owned(_));
+    answer.choices.iter().any(|choice| {
+        is_some(&choice.text)
+            || is_some(&choice.refusal)
+            || choice.tool_calls.iter().any(|call| is_some(&call.name) || is_some(&call.arguments))
+    })
+}
+
+/// A body with no more of its logprobs than scorers need: a cache may have cut them out,
+/// and their tokens spell the answer in pieces, in which nothing is found to be left out.
+fn whole(endpoint: Endpoint, answer: &Answer, body: &[u8], redaction: &Redaction) -> Option<Box<RawValue>> {
     let mut splice = Splice::default();
-    for (place, choice) in places.into_iter().zip(&answer.choices).filter(|(_, choice)| !choice.logprobs.is_empty()) {
-        let known = match endpoint {
-            Endpoint::Completions => json!({ "token_logprobs": choice.logprobs }),
-            Endpoint::Chat => {
+    let mut choices = answer.choices.iter();
+    for place in logprobs::spans(body) {
+        let none = logprobs::none_of(endpoint);
+        let known = match (endpoint, choices.next()) {
+            (Endpoint::Completions, Some(choice)) => json!({ "token_logprobs": choice.logprobs }),
+            (Endpoint::Chat, Some(choice)) if !choice.logprobs.is_empty() => {
                 json!({"content": choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect::<Vec<_>>()})
             }
-            // A cache keeps all of theirs.
-            Endpoint::Responses => return None,
+            // A response's stand in its parts, all of which are one choice.
+            (Endpoint::Responses, Some(choice)) => {
+                choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect()
+            }
+            _ => serde_json::from_slice(none).ok()?,
         };
-        splice.replace(place, known.to_string());
+        if known.to_string().as_bytes() != &body[place.clone()] {
+            splice.replace(place, known.to_string());
+        }
     }
-    Some(splice.apply(body))
+    if splice.is_empty() { redaction.clean(body) } else { redaction.clean(&splice.apply(body)) }
 }
 
 #[cfg(test)]
@@ -209,7 +226,7 @@ mod tests {
     fn a_line_is_read_again_as_what_it_was() {
         let body = r#"{"choices":[{"index":0,"message":{"content":"x"},"logprobs":{"content":[{"token":"x","logprob":-0.25}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
         for compacted in [false, true] {
-            let line = heard(body, compacted).line(&Redaction::default()).expect("a line");
+            let line = heard(body, compacted).line(&Redaction::default(), Duration::ZERO).expect("a line");
             assert!(line.contains("my key is [redacted]") && line.contains(r#""propensity":0.5"#), "{line}");
             let read = Exchange::parse(&Bytes::from(line)).expect("an exchange");
             let ada = &read.answers["ada"];

@@ -57,8 +57,10 @@ fn may_chat(name: &str) -> bool {
         "realtime",
         "transcribe",
     ];
+    // Whatever a server lists goes into the policy: no quotes, no variables.
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte));
     let name = name.to_ascii_lowercase();
-    !OTHERS.iter().any(|other| name.contains(other))
+    is_plain && !OTHERS.iter().any(|other| name.contains(other))
 }
 
 /// At most `most` of a place's models whose size is known: the smallest, the largest, and

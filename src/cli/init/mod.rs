@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use futures_util::future::join_all;
 
+use crate::clock::{Clock, SystemClock};
 use crate::policy::{Outside, Policy, Secret};
 use crate::upstream::Probe;
 
@@ -115,5 +116,7 @@ async fn models(variable: Option<&str>, base_url: &str) -> Result<Vec<String>, S
     let key = variable.and_then(key_in);
     let patience = Duration::from_secs(if variable.is_some() { 5 } else { 1 });
     let probe = Probe::new(base_url, key.as_ref(), patience).map_err(|error| error.to_string())?;
-    probe.models().await
+    // A listener that says nothing is no server.
+    let clock = SystemClock::start();
+    clock.within(patience, probe.models()).await.unwrap_or_else(|| Err("no answer in time".to_owned()))
 }
