@@ -102,3 +102,21 @@ async fn each_metric_is_in_the_docs() {
     }
     assert!(known == table, "run: UPDATE_README=1 cargo test --test metrics");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_dashboard_asks_for_metrics_that_there_are() {
+    let text = scraped().await;
+    let page = std::fs::read_to_string(root().join("docs/grafana.json")).expect("docs/grafana.json");
+    let dashboard: serde_json::Value = serde_json::from_str(&page).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let asked: Vec<&str> = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().expect("targets"))
+        .map(|target| target["expr"].as_str().expect("a query"))
+        .collect();
+    assert!(asked.len() > 15);
+    for name in asked.iter().flat_map(|query| query.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))) {
+        let family = name.strip_suffix("_bucket").unwrap_or(name);
+        assert!(!name.starts_with("cascade_") || text.contains(&format!("# TYPE {family} ")), "no {name}");
+    }
+}

@@ -65,6 +65,9 @@ pub(super) struct Serve {
     /// How long a client may take nothing of what is sent to it, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     stalled: u64,
+    /// Write lines of the log as JSON
+    #[arg(long)]
+    log_json: bool,
     /// Write no line per request
     #[arg(long, short)]
     quiet: bool,
@@ -100,14 +103,18 @@ impl Serve {
             .thread_name("log")
             .finish(std::io::stderr());
         let log = writer.error_counter();
-        tracing_subscriber::fmt()
+        let lines = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(writer)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
             // Whoever reads standard error may be gone.
-            .log_internal_errors(false)
-            .init();
+            .log_internal_errors(false);
+        if self.log_json {
+            lines.json().flatten_event(true).init();
+        } else {
+            lines.init();
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let closing = runtime.block_on(self.serve(loaded, log))?;
         // Streams that are still open end here; then they are noted, too.

@@ -63,7 +63,8 @@ pub(super) fn note(policy: &Policy, trace: &Trace, id: &str, elapsed: Duration) 
     }
     let cost_usd = trace.cost().usd.map(tracing::field::display);
     let stand_in = trace.is_stand_in().then_some(true);
-    tracing::info!(id, attempts = %headers::Attempts(policy, trace), cost_usd, stand_in, ms = elapsed.as_millis());
+    let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(id, attempts = %headers::Attempts(policy, trace), cost_usd, stand_in, ms);
 }
 
 /// The body for a client that wants it whole.
