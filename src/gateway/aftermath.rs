@@ -122,7 +122,7 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
             && let Ok(answer) = Answer::from_frames(prompt.endpoint, flowed.frames)
         {
             // How long all of it took nobody knows here; what is known is its first frame.
-            let word = Word { said: Ok(Arc::new(answer)), elapsed: None, cost: served.cost.usd };
+            let word = Word { said: Ok(Arc::new(answer)), elapsed: None, cost: served.own_cost() };
             answers.push((name(served.tier), word));
         }
         let is_there = |tier: &usize| answers.iter().any(|(known, _)| *known == policy.tiers[*tier].name);
@@ -203,9 +203,10 @@ impl<U: Upstream, C: Clock> Following<U, C> {
 
 impl<U: Upstream, C: Clock> Drop for Following<U, C> {
     fn drop(&mut self) {
-        let input = tokens::estimate_prompt(&self.prompt);
-        let estimated = Tokens { input, cached_input: 0, output: self.frames, estimated: true };
-        let tokens = self.counted.unwrap_or(estimated);
+        let tokens = self.counted.unwrap_or_else(|| {
+            let input = tokens::estimate_prompt(&self.prompt);
+            Tokens { input, cached_input: 0, output: self.frames, estimated: true }
+        });
         let flowing = self.trace.attempts.iter_mut().find(|a| matches!(a.outcome, Outcome::Flowing { .. }));
         if let Some(attempt) = flowing {
             let price = self.policy.tiers[attempt.tier].price.as_ref();

@@ -200,9 +200,9 @@ impl Meters {
             tier.score.add(&SCORES, score.value());
         }
         let kind = if is_served { SERVED } else { REJECTED };
-        match (attempt.cost.usd, attempt.judging.usd) {
-            (Some(cost), Some(judging)) => {
-                add(&tier.cost[kind], picodollars(cost).saturating_sub(picodollars(judging)));
+        match (attempt.own_cost(), attempt.judging.usd) {
+            (Some(own), Some(judging)) => {
+                add(&tier.cost[kind], picodollars(own));
                 add(&tier.cost[JUDGE], picodollars(judging));
             }
             _ => add(&self.unpriced, 1),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::redaction::Redaction;
-use crate::answer::{Answer, Marks, Payload};
+use crate::answer::{Answer, Choice, Marks, Payload};
 use crate::openai::convert::to_body;
 use crate::openai::splice::Splice;
 use crate::openai::{Endpoint, logprobs};
@@ -59,8 +59,7 @@ impl Word {
         // What a cache says, its tier once said, in another time and for another price.
         let is_own = !attempt.cache.is_free();
         // What judging costs is worked out anew, from the judge's mark.
-        let cost = attempt.cost.usd.zip(attempt.judging.usd).map(|(cost, judging)| cost - judging);
-        let cost = cost.filter(|_| is_own && said.is_ok());
+        let cost = attempt.own_cost().filter(|_| is_own && said.is_ok());
         Some(Self { said, elapsed: is_own.then_some(attempt.elapsed), cost })
     }
 }
@@ -180,26 +179,44 @@ fn holds_some(answer: &Answer, redaction: &Redaction) -> bool {
 /// A body with no more of its logprobs than scorers need: a cache may have cut them out,
 /// and their tokens spell the answer in pieces, in which nothing is found to be left out.
 fn whole(endpoint: Endpoint, answer: &Answer, body: &[u8], redaction: &Redaction) -> Option<Box<RawValue>> {
-    let mut splice = Splice::default();
-    let mut choices = answer.choices.iter();
-    for place in logprobs::spans(body) {
-        let none = logprobs::none_of(endpoint);
-        let known = match (endpoint, choices.next()) {
-            (Endpoint::Completions, Some(choice)) => json!({ "token_logprobs": choice.logprobs }),
-            (Endpoint::Chat, Some(choice)) if !choice.logprobs.is_empty() => {
-                json!({"content": choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect::<Vec<_>>()})
-            }
-            // A response's stand in its parts, all of which are one choice.
-            (Endpoint::Responses, Some(choice)) => {
-                choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect()
-            }
-            _ => serde_json::from_slice(none).ok()?,
-        };
-        if known.to_string().as_bytes() != &body[place.clone()] {
-            splice.replace(place, known.to_string());
-        }
+    let spans = logprobs::spans(body);
+    if spans.is_empty() {
+        return redaction.clean(body);
     }
-    if splice.is_empty() { redaction.clean(body) } else { redaction.clean(&splice.apply(body)) }
+    // One choice has them all, whose parts are one after another; several may stand in any
+    // order.
+    if let [choice] = answer.choices.as_slice() {
+        let mut splice = Splice::default();
+        for (at, span) in spans.into_iter().enumerate() {
+            let known = if at == 0 { lean(endpoint, choice) } else { none(endpoint) };
+            splice.replace(span, known.to_string());
+        }
+        return redaction.clean(&splice.apply(body));
+    }
+    let mut read: Value = serde_json::from_slice(body).ok()?;
+    for choice in read.get_mut("choices")?.as_array_mut()? {
+        let index = choice.get("index").and_then(Value::as_u64).and_then(|index| usize::try_from(index).ok());
+        choice["logprobs"] = lean(endpoint, answer.choices.get(index.unwrap_or(0))?);
+    }
+    redaction.clean(read.to_string().as_bytes())
+}
+
+/// The logprobs of a choice without its tokens.
+fn lean(endpoint: Endpoint, choice: &Choice) -> Value {
+    if choice.logprobs.is_empty() {
+        return none(endpoint);
+    }
+    let each = || choice.logprobs.iter().map(|logprob| json!({"logprob": logprob})).collect::<Value>();
+    match endpoint {
+        Endpoint::Chat => json!({"content": each()}),
+        Endpoint::Completions => json!({"token_logprobs": choice.logprobs}),
+        Endpoint::Responses => each(),
+    }
+}
+
+/// What stands where there are none.
+fn none(endpoint: Endpoint) -> Value {
+    serde_json::from_slice(logprobs::none_of(endpoint)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -237,6 +254,24 @@ mod tests {
                 ([-0.25].as_slice(), "x")
             );
             assert_eq!(read.answers["curie"].status, 502);
+        }
+    }
+
+    #[test]
+    fn logprobs_stay_with_their_choices() {
+        let choice = |index: u8, logprob: f64| {
+            format!(
+                r#"{{"index":{index},"message":{{"content":"x"}},"logprobs":{{"content":[{{"token":"x","logprob":{logprob}}}]}}}}"#
+            )
+        };
+        let body = format!(r#"{{"choices":[{},{}]}}"#, choice(1, -0.5), choice(0, -0.25));
+        for compacted in [false, true] {
+            let line = heard(&body, compacted).line(&Redaction::default(), Duration::ZERO).expect("a line");
+            assert!(!line.contains("token\":"), "{line}");
+            let read = Exchange::parse(&Bytes::from(line)).expect("an exchange");
+            let answer = read.answers["ada"].answer(Endpoint::Chat).expect("an answer");
+            let logprobs: Vec<_> = answer.choices.iter().map(|choice| choice.logprobs.as_slice()).collect();
+            assert_eq!(logprobs, [[-0.25], [-0.5]]);
         }
     }
 }

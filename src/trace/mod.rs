@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::answer::Answer;
-use crate::price::Cost;
+use crate::price::{Cost, Usd};
 use crate::scoring::{Score, Seen, Smaller};
 
 pub use failure::{Bound, Failure, Phase};
@@ -44,6 +44,14 @@ pub struct Attempt {
     /// The recorded label of the answer, 0..=1. For reports only: no decision
     /// and no scorer reads it.
     pub quality: Option<f64>,
+}
+
+impl Attempt {
+    /// What the answer itself cost, its judge left out.
+    #[must_use]
+    pub fn own_cost(&self) -> Option<Usd> {
+        Some(self.cost.usd? - self.judging.usd?)
+    }
 }
 
 /// What came of an attempt.
