@@ -11,13 +11,14 @@ use anyhow::{Context, bail};
 use arc_swap::ArcSwapOption;
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder};
 
 use super::books::Books;
 use super::load::{self, Loaded};
 use super::renewal::Renewed;
 use super::serving::{Lasting, Serving};
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::gateway::{Bounds, Door, Recorder, Room, Traces, serve};
 
 /// Lines of the log that may wait to be written.
@@ -174,13 +175,16 @@ impl Serve {
             names.join(", ")
         ));
         let (routes, books) = (serving.routes.clone(), serving.books.clone());
-        tokio::spawn(serving.keep_up());
+        let mut keepers = JoinSet::new();
+        keepers.spawn(serving.keep_up());
         let in_force = certificate.as_ref().map(|certificate| certificate.in_force.clone());
         if let Some(certificate) = certificate {
-            tokio::spawn(certificate.keep_up(clock));
+            keepers.spawn(certificate.keep_up(clock));
         }
         let door = Door { listener, certificate: in_force, room, bounds };
         let is_drained = serve(door, routes, clock, shutdown).await;
+        // What blocks in place would go on, and find that there are no timers any more.
+        clock.within(Duration::from_secs(1), keepers.shutdown()).await;
         Ok(Closing { is_drained, books, traces, recorder })
     }
 }
