@@ -21,7 +21,7 @@ use crate::prompt::Prompt;
 use crate::scoring::{Evidence, Grade, Seen, grade, grade_prefix};
 use crate::tokens;
 use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
-use crate::upstream::{Delivery, Flow, Heir, Reply, Said, Upstream};
+use crate::upstream::{Delivery, Flow, Heir, Holding, Reply, Said, Upstream};
 
 /// A policy in force over what can answer.
 #[derive(Debug)]
@@ -93,6 +93,12 @@ impl<U: Heir, C: Clock> Heir for Cascade<U, C> {
 }
 
 impl<U: Upstream, C: Clock> Cascade<U, C> {
+    /// What is held for `tier` right now.
+    #[must_use]
+    pub fn holding(&self, tier: &Tier) -> Holding {
+        self.upstream.holding(tier)
+    }
+
     /// Runs `policy` over `upstream`, in the time of `clock`.
     pub fn new(policy: Arc<Policy>, upstream: U, clock: C) -> Self {
         let conversations = Conversations::new(&policy, clock.clone());

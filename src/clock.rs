@@ -23,6 +23,9 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The date and time in UTC, such as `20261106T084937Z`.
     fn stamp(&self) -> String;
 
+    /// The time since 1970 began.
+    fn since_1970(&self) -> Duration;
+
     /// Waits for `time` to pass.
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static;
 
@@ -87,6 +90,11 @@ impl Clock for SystemClock {
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
         let month = MONTHS.iter().position(|month| *month == &date[8..11]).unwrap_or(0) + 1;
         format!("{}{month:02}{}T{}Z", &date[12..16], &date[5..7], date[17..25].replace(':', ""))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
+    fn since_1970(&self) -> Duration {
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that sleeps")]
@@ -171,6 +179,10 @@ impl Clock for ManualClock {
 
     fn stamp(&self) -> String {
         "simulated".to_owned()
+    }
+
+    fn since_1970(&self) -> Duration {
+        self.now()
     }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + 'static {

@@ -13,6 +13,7 @@ use crate::scoring::features::Features;
 use crate::scoring::learned::Learned;
 use crate::scoring::{Evidence, Scorer};
 use crate::stopping::{Act, Cuts};
+use crate::tokens;
 use crate::trace::{Outcome, Trace, Why};
 
 /// Features told of each score; the others moved it less.
@@ -23,8 +24,20 @@ const TOLD: usize = 5;
 pub struct Explanation {
     /// The request's or the exchange's id.
     pub id: String,
+    /// When it came, in milliseconds since 1970; none where it is not served.
+    #[serde(default)]
+    pub at_ms: Option<u64>,
+    /// The trace it is a part of, as its client said in `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The policy's digest.
     pub policy: String,
+    /// Where it came in, such as `/chat/completions`.
+    #[serde(default)]
+    pub endpoint: String,
+    /// The model that the client named.
+    #[serde(default)]
+    pub model: String,
     /// What was asked, the beginning of it; empty where texts are not to be kept.
     pub question: String,
     /// Why it started where it did.
@@ -54,6 +67,9 @@ pub struct Explanation {
 pub struct Told {
     /// The tier.
     pub tier: String,
+    /// Its model.
+    #[serde(default)]
+    pub model: String,
     /// What came of it, as in `x-cascade-attempts`.
     pub outcome: String,
     /// The score, 0..=1; none where there was none.
@@ -69,6 +85,12 @@ pub struct Told {
     /// What the tier's cache did, as in `x-cascade-cache`.
     #[serde(default)]
     pub cache: String,
+    /// Tokens of the prompt, as counted or else estimated; none where there is no answer.
+    #[serde(default)]
+    pub input_tokens: Option<u64>,
+    /// Tokens of the answer.
+    #[serde(default)]
+    pub output_tokens: Option<u64>,
     /// Dollars; none: unknown.
     pub cost_usd: Option<f64>,
     /// Of these, what having it judged took.
@@ -94,6 +116,7 @@ impl Explanation {
     #[must_use]
     pub fn of(policy: &Policy, prompt: &Prompt, trace: &Trace, id: &str, keeps_text: bool) -> Self {
         const QUESTION_CHARS: usize = 200;
+        const MODEL_CHARS: usize = 100;
         let question: String = prompt.asked().question.chars().take(QUESTION_CHARS).collect();
         let mut attempts = Vec::new();
         for at in 0..trace.attempts.len() {
@@ -101,7 +124,11 @@ impl Explanation {
         }
         Self {
             id: id.to_owned(),
+            at_ms: None,
+            traceparent: prompt.headers.get("traceparent").and_then(|value| Some(value.to_str().ok()?.to_owned())),
             policy: policy.digest.clone(),
+            endpoint: prompt.endpoint.path().to_owned(),
+            model: prompt.model.chars().take(MODEL_CHARS).collect(),
             question: if keeps_text { question } else { String::new() },
             start: start(policy, prompt, trace),
             attempts,
@@ -191,8 +218,13 @@ fn told(policy: &Policy, prompt: &Prompt, trace: &Trace, at: usize) -> Told {
         (None, Accept::Checked(check)) => by_threshold(policy, tier, check),
         (None, Accept::Always) => String::new(),
     };
+    let tokens = match &attempt.outcome {
+        Outcome::Answered { answer, .. } => Some(tokens::count(prompt, answer)),
+        Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+    };
     Told {
         tier: tier.name.clone(),
+        model: tier.model.clone(),
         outcome: attempt.outcome.to_string(),
         score,
         threshold,
@@ -207,6 +239,8 @@ fn told(policy: &Policy, prompt: &Prompt, trace: &Trace, at: usize) -> Told {
             .zip(threshold.filter(|t| *t > 0.0 && *t < 1.0))
             .map(|((model, features), threshold)| model.log_odds_to(features, threshold)),
         cache: attempt.cache.word().to_owned(),
+        input_tokens: tokens.map(|tokens| tokens.input),
+        output_tokens: tokens.map(|tokens| tokens.output),
         cost_usd: attempt.cost.usd.map(crate::price::Usd::dollars),
         judging_usd: attempt.judging.usd.map(crate::price::Usd::dollars),
         elapsed_ms: attempt.elapsed.as_secs_f64() * 1000.0,

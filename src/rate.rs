@@ -23,6 +23,7 @@ pub struct Rate<C: Clock> {
     limiter: RateLimiter<NotKeyed, Shared, Handed<C>, StateInformationMiddleware>,
     state: Shared,
     clock: C,
+    began: Duration,
     rule: RateRule,
 }
 
@@ -66,13 +67,22 @@ impl<C: Clock> Rate<C> {
         let quota = Quota::with_period(rule.period()).unwrap_or(Quota::per_minute(NonZeroU32::MIN));
         let state = Shared::default();
         let limiter = RateLimiter::new(quota.allow_burst(rule.burst), state.clone(), Handed(clock.clone()));
-        Self { limiter, state, clock: clock.clone(), rule }
+        Self { limiter, state, clock: clock.clone(), began: clock.now(), rule }
     }
 
     /// The rule that is kept.
     #[must_use]
     pub fn rule(&self) -> RateRule {
         self.rule
+    }
+
+    /// How much could be taken now.
+    #[must_use]
+    pub fn left(&self) -> u32 {
+        let full_at = self.began + Duration::from_nanos(self.state.0.load(Ordering::Acquire));
+        let full_in = full_at.saturating_sub(self.clock.now());
+        let taken = full_in.as_nanos().div_ceil(self.rule.period().as_nanos().max(1));
+        self.rule.burst.get().saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
     /// Takes `amount`, of which more than the burst counts as the burst. Returns what

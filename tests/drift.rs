@@ -51,7 +51,7 @@ impl Drop for Serving {
 fn serve(policy: &Path, traces: &Path) -> Serving {
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let mut command = cascade();
-    command.args(["serve", "--listen", "127.0.0.1:0", "--metrics", &free.to_string(), "--policy"]).arg(policy);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--admin", &free.to_string(), "--policy"]).arg(policy);
     command.arg("--traces").arg(traces);
     let mut child =
         command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().expect("starts");

@@ -80,7 +80,7 @@ async fn no_output_tells_a_secret() {
     let traces = folder.path().join("traces.jsonl");
     let free =
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
-    let arguments = ["--traces", path_of(&traces), "--metrics", &free];
+    let arguments = ["--traces", path_of(&traces), "--admin", &free];
     let served = Served::start_as(Some(&policy), &[("TEST_KEY", OURS)], &arguments);
     let url = format!("{}/v1", served.url);
     let mut ids = Vec::new();
@@ -125,6 +125,10 @@ async fn no_output_tells_a_secret() {
         }
         assert!(clock.now().as_secs() < 10, "{text}");
         clock.sleep(std::time::Duration::from_millis(100)).await;
+    }
+    for path in ["recent", "policy", ""] {
+        let text = client().get(format!("http://{free}/{path}")).send().await.expect("a response").text().await;
+        clean(&format!("the dashboard's /{path}"), &text.expect("a body"), &everything);
     }
     clean("check of a literal key", &run(&["check", path_of(&policy)]), &everything);
     for odd in [

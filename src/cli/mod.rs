@@ -6,6 +6,7 @@
 mod books;
 mod calibrate;
 mod check;
+mod demo;
 mod doctor;
 mod explain;
 mod import;
@@ -37,6 +38,8 @@ enum Command {
     Init(init::Init),
     /// Try a policy's upstreams and models, and whether the wire through the gateway is clean
     Doctor(doctor::Doctor),
+    /// Serve the demo and send its own traffic through it, to look at
+    Demo(demo::Demo),
     /// Serve an OpenAI-compatible API that asks the smallest tier first
     Serve(serve::Serve),
     /// Replay recorded exchanges through a policy: what it costs, how good it is
@@ -69,6 +72,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Init(init) => init.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Demo(demo) => demo.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
         Command::Calibrate(calibrate) => calibrate.run(),

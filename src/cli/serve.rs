@@ -19,7 +19,7 @@ use super::load::{self, Loaded};
 use super::renewal::Renewed;
 use super::serving::{Lasting, Serving};
 use crate::clock::{Clock as _, SystemClock};
-use crate::gateway::{Bounds, Door, Recorder, Room, Traces, serve};
+use crate::gateway::{Audience, Bounds, Door, Hosts, Recorder, Room, Traces, serve};
 
 /// Lines of the log that may wait to be written.
 const LINES_WAITING: usize = 4096;
@@ -42,9 +42,9 @@ pub(super) struct Serve {
     /// explain` reads it. Texts are left out
     #[arg(long, value_name = "FILE")]
     traces: Option<PathBuf>,
-    /// Where a scraper finds metrics: reloads, breakers, drift; an address of their own
+    /// Where operators find the dashboard, and scrapers `/metrics`: an address of its own
     #[arg(long, value_name = "ADDRESS")]
-    metrics: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
     /// Speak TLS: the certificate's chain in PEM; read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -82,8 +82,22 @@ struct Closing {
     recorder: Arc<ArcSwapOption<Recorder>>,
 }
 
+/// Where it is found, as `http://127.0.0.1:8080`.
+pub(super) struct Addresses {
+    pub gateway: String,
+    pub admin: Option<String>,
+}
+
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        self.run_beside(|_| std::future::pending())
+    }
+
+    /// Serves as long as what is made with the addresses lasts, and nobody stops it.
+    pub(super) fn run_beside<F>(self, beside: impl FnOnce(Addresses) -> F) -> anyhow::Result<ExitCode>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let loaded = load::load(self.policy.as_deref(), true)?;
         let is_open = |address: &&SocketAddr| !address.ip().is_loopback() && !self.public;
         if let Some(address) = Some(&self.listen).filter(is_open).filter(|_| loaded.policy.keys.is_none()) {
@@ -91,9 +105,9 @@ impl Serve {
                 "{address} can be reached by other machines, and nothing here asks for a key: name a file of `cascade keys` as `keys:` in the policy, or give --public if that is meant"
             );
         }
-        if let Some(address) = self.metrics.as_ref().filter(is_open) {
+        if let Some(address) = self.admin.as_ref().filter(is_open) {
             bail!(
-                "{address} can be reached by other machines, and metrics ask nobody for a key; give --public if that is meant"
+                "{address} can be reached by other machines, and the dashboard asks nobody for a key; give --public if that is meant"
             );
         }
         let level = if self.quiet { tracing::Level::WARN } else { tracing::Level::INFO };
@@ -117,7 +131,7 @@ impl Serve {
             lines.init();
         }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let closing = runtime.block_on(self.serve(loaded, log))?;
+        let closing = runtime.block_on(self.serve(loaded, log, beside))?;
         // Streams that are still open end here; then they are noted, too.
         runtime.shutdown_timeout(Duration::from_secs(1));
         closing.books.save();
@@ -134,7 +148,15 @@ impl Serve {
     }
 
     /// Serves until it is told to stop; what is to be written then.
-    async fn serve(self, loaded: Loaded, log: ErrorCounter) -> anyhow::Result<Closing> {
+    async fn serve<F>(
+        self,
+        loaded: Loaded,
+        log: ErrorCounter,
+        beside: impl FnOnce(Addresses) -> F,
+    ) -> anyhow::Result<Closing>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let clock = SystemClock::start();
         let traces = self.traces.as_deref().map(|path| {
             let traces = Traces::to(path).with_context(|| format!("cannot write traces to {}", path.display()));
@@ -151,15 +173,23 @@ impl Serve {
             self.policy.clone(),
             loaded,
             clock,
-            Lasting { traces: traces.clone(), log, room: room.clone(), recorder: recorder.clone() },
+            Lasting {
+                audience: Audience { traces: traces.clone(), recent: self.admin.map(|_| Arc::default()) },
+                hosts: if self.public { Hosts::Any } else { Hosts::Local },
+                log,
+                room: room.clone(),
+                recorder: recorder.clone(),
+            },
         )?;
         let seconds = Duration::from_secs;
         let bounds = Bounds { head: seconds(self.idle), stalled: seconds(self.stalled), drain: seconds(self.drain) };
-        if let Some(address) = self.metrics {
+        let mut admin = None;
+        if let Some(address) = self.admin {
             let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+            admin = Some(format!("http://{}", listener.local_addr()?));
             let bounds = Bounds { drain: Duration::ZERO, ..bounds };
             let door = Door { listener, certificate: None, room: Arc::new(Room::new(64, 1 << 20)), bounds };
-            tokio::spawn(serve(door, serving.metrics.clone(), clock, std::future::pending()));
+            tokio::spawn(serve(door, serving.admin.clone(), clock, std::future::pending()));
         }
         let shutdown = shutdown_signal().context("cannot listen for signals")?;
         let listener =
@@ -167,10 +197,11 @@ impl Serve {
         let address = listener.local_addr()?;
         let names: Vec<&str> = policy.model_names().collect();
         let hint = if serving.hint.is_empty() { String::new() } else { format!("cascade: {}\n", serving.hint) };
-        let scheme = if certificate.is_some() { "https" } else { "http" };
+        let gateway = format!("{}://{address}", if certificate.is_some() { "https" } else { "http" });
+        let dashboard = admin.as_ref().map(|admin| format!("cascade: dashboard at {admin}\n")).unwrap_or_default();
         // Whoever reads these lines may have gone once it has the address.
         let _ = super::print(&format!(
-            "cascade: listening on {scheme}://{address}/v1, policy {}, models {}\n{hint}",
+            "cascade: listening on {gateway}/v1, policy {}, models {}\n{hint}{dashboard}",
             policy.digest,
             names.join(", ")
         ));
@@ -182,7 +213,14 @@ impl Serve {
             keepers.spawn(certificate.keep_up(clock));
         }
         let door = Door { listener, certificate: in_force, room, bounds };
-        let is_drained = serve(door, routes, clock, shutdown).await;
+        let beside = beside(Addresses { gateway, admin });
+        let ends = async {
+            tokio::select! {
+                () = shutdown => {}
+                () = beside => {}
+            }
+        };
+        let is_drained = serve(door, routes, clock, ends).await;
         // What blocks in place would go on, and find that there are no timers any more.
         clock.within(Duration::from_secs(1), keepers.shutdown()).await;
         Ok(Closing { is_drained, books, traces, recorder })

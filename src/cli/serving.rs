@@ -19,7 +19,7 @@ use super::books::Books;
 use super::load::{self, Content, Loaded};
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
-use crate::gateway::{Current, Gateway, Recorder, Reloads, Room, Traces, metrics_router, routes};
+use crate::gateway::{Audience, Current, Gateway, Hosts, Recorder, Reloads, Room, admin_router, routes};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
 use crate::upstream::{
@@ -35,7 +35,9 @@ pub(super) type Stack = Layers<Balanced<Origin<SystemClock>, SystemClock>, Syste
 
 /// What outlives every policy.
 pub(super) struct Lasting {
-    pub traces: Option<Arc<Traces>>,
+    pub audience: Audience,
+    /// The names that the operator's listener goes by.
+    pub hosts: Hosts,
     pub log: ErrorCounter,
     pub room: Arc<Room>,
     /// That of the policy in force.
@@ -45,7 +47,7 @@ pub(super) struct Lasting {
 impl Lasting {
     fn join<U: Upstream, C: Clock>(&self, gateway: Gateway<U, C>) -> Gateway<U, C> {
         gateway
-            .tracing_to(self.traces.clone())
+            .telling(self.audience.clone())
             .logging_through(self.log.clone())
             .within(self.room.clone())
             .recording_to(self.recorder.load_full())
@@ -87,8 +89,8 @@ pub(super) struct Serving {
     pub hint: String,
     /// The routes of clients.
     pub routes: Current,
-    /// The routes of scrapers.
-    pub metrics: Current,
+    /// The routes of operators.
+    pub admin: Current,
     /// Listened for from the start: unheard, it would end the process.
     hangups: Signal,
 }
@@ -106,8 +108,9 @@ impl Serving {
         lasting.recorder.store(lasting.recorder_of(&loaded.policy, folder(path.as_deref()), clock)?);
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
-        let (routes, metrics) = (Current::new(routes(&gateway)), Current::new(metrics_router(gateway.clone())));
-        Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, metrics, hangups })
+        let admin = Current::new(admin_router(&gateway, lasting.hosts));
+        let routes = Current::new(routes(&gateway));
+        Ok(Self { path, loaded, clock, lasting, gateway, breakers, reloads, books, hint, routes, admin, hangups })
     }
 
     /// Reads the policy again at each SIGHUP, and where its files have changed and stay
@@ -174,7 +177,7 @@ impl Serving {
         gateway.inherit(&self.gateway);
         (self.gateway, self.breakers) = (Arc::new(gateway), breakers);
         self.routes.replace(routes(&self.gateway));
-        self.metrics.replace(metrics_router(self.gateway.clone()));
+        self.admin.replace(admin_router(&self.gateway, self.lasting.hosts));
         self.loaded = loaded;
         Ok(())
     }

@@ -91,26 +91,39 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
     }
 
     fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>, arrived: Duration, drawn: Option<bool>) {
-        let Self { gateway, policy, prompt, trace, id, .. } = *self;
+        let Self { gateway, policy, prompt, trace, .. } = *self;
         let flowed_tokens = flowed.as_ref().map(|flowed| flowed.tokens);
         if let Some(mut bill) = bill {
             bill.add([(prompt, trace)].into_iter(), flowed_tokens);
         }
         gateway.meters.note(policy, prompt, trace, flowed.as_ref().map(|flowed| (flowed.end, flowed.tokens)));
-        if let Some(traces) = &gateway.traces {
-            let mut told = Explanation::of(policy, prompt, trace, id, false);
-            let of = |tokens: fn(Tokens) -> Tokens| {
-                let served = trace.served()?;
-                baseline(policy, prompt, served, flowed_tokens, tokens).map(Usd::dollars)
-            };
-            told.is_less |= flowed.as_ref().is_some_and(|flowed| flowed.end != End::Whole);
-            told.baseline_usd = of(|tokens| tokens);
-            told.baseline_if_cached_usd = of(|tokens| Tokens { cached_input: tokens.input, ..tokens });
-            traces.note(told);
+        if gateway.audience.is_there() {
+            gateway.audience.tell(self.told(flowed.as_ref(), arrived));
         }
         if let (Some(recorder), Some(every_tier)) = (&gateway.recorder, drawn) {
             self.record(recorder, flowed, arrived, every_tier);
         }
+    }
+
+    /// What is told of it to those who want to know.
+    fn told(&self, flowed: Option<&Flowed>, arrived: Duration) -> Explanation {
+        let Self { gateway, policy, prompt, trace, id, .. } = *self;
+        let mut told = Explanation::of(policy, prompt, trace, id, false);
+        let ago = gateway.clock.now().saturating_sub(arrived);
+        told.at_ms = u64::try_from(gateway.clock.since_1970().saturating_sub(ago).as_millis()).ok();
+        let Some(at) = trace.served else { return told };
+        let tokens = flowed.map(|flowed| flowed.tokens);
+        if let Some(tokens) = tokens {
+            let served = &mut told.attempts[at];
+            (served.input_tokens, served.output_tokens) = (Some(tokens.input), Some(tokens.output));
+        }
+        let of = |taken_as: fn(Tokens) -> Tokens| {
+            baseline(policy, prompt, &trace.attempts[at], tokens, taken_as).map(Usd::dollars)
+        };
+        told.is_less |= flowed.is_some_and(|flowed| flowed.end != End::Whole);
+        told.baseline_usd = of(|tokens| tokens);
+        told.baseline_if_cached_usd = of(|tokens| Tokens { cached_input: tokens.input, ..tokens });
+        told
     }
 
     fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>, arrived: Duration, every_tier: bool) {

@@ -56,6 +56,8 @@ pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
             "openai-organization"
                 | "openai-project"
                 | "openai-beta"
+                | "traceparent"
+                | "tracestate"
                 | "idempotency-key"
                 | "x-client-request-id"
                 | "user-agent"

@@ -1,18 +1,14 @@
 //! What a scraper reads, in Prometheus' text format.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
-use axum::response::IntoResponse;
-use axum::routing::get;
-use http::header;
 use tracing_appender::non_blocking::ErrorCounter;
 
+use super::exposition::Exposition;
 use super::recorder::Counts;
 use super::{Gateway, Occupancy};
 use crate::clock::Clock;
-use crate::upstream::{NamedBreaker, Standing, Upstream};
+use crate::upstream::{Holding, NamedBreaker, Standing, Upstream};
 
 /// How often the policy was read again while serving.
 #[derive(Debug, Default)]
@@ -23,19 +19,13 @@ pub struct Reloads {
     pub failed: AtomicU64,
 }
 
-/// `/metrics` and `/healthz`, for a listener of their own.
-pub fn metrics_router<U: Upstream, C: Clock>(gateway: Arc<Gateway<U, C>>) -> Router {
-    let metrics = get(move || async move {
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text(&gateway)).into_response()
-    });
-    Router::new().route("/metrics", metrics).route("/healthz", get(|| async { "ok\n" }))
-}
-
-fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
+/// All of it.
+pub(super) fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
     gateway.meters.text()
         + &build()
         + &reloads(&gateway.reloads)
         + &breakers(gateway)
+        + &holdings(gateway)
         + &drift(gateway)
         + &room(gateway.room.occupancy())
         + &lost(gateway)
@@ -70,6 +60,42 @@ fn breakers<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
     })
 }
 
+/// What each tier's cache and limits hold.
+fn holdings<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
+    let policy = gateway.cascade.policy();
+    let each: Vec<(&str, Holding)> =
+        policy.tiers.iter().map(|tier| (tier.name.as_str(), gateway.cascade.holding(tier))).collect();
+    let mut out = Exposition::default();
+    let family = |out: &mut Exposition, name, help, pick: fn(&Holding) -> Option<u64>| {
+        out.family(name, "gauge", help);
+        for (tier, holding) in &each {
+            pick(holding).into_iter().for_each(|value| out.sample(&[("tier", tier)], value));
+        }
+    };
+    family(&mut out, "cascade_cache_entries", "Answers in a tier's cache", |h| h.cached);
+    family(&mut out, "cascade_cache_bytes", "Bytes in a tier's cache", |h| Some(h.cache_bytes?.0));
+    family(&mut out, "cascade_cache_capacity_bytes", "Bytes a tier's cache may hold", |h| Some(h.cache_bytes?.1));
+    let kinds = |holding: &Holding| {
+        [("requests", holding.requests), ("tokens", holding.tokens), ("concurrent", holding.concurrent)]
+    };
+    for (name, help, pick) in [
+        (
+            "cascade_limit_left",
+            "What a tier's limits would let through now",
+            (|(left, _)| left) as fn((u64, u64)) -> u64,
+        ),
+        ("cascade_limit_burst", "The most they let through at once", |(_, all)| all),
+    ] {
+        out.family(name, "gauge", help);
+        for (tier, holding) in &each {
+            for (kind, room) in kinds(holding) {
+                room.into_iter().for_each(|room| out.sample(&[("tier", tier), ("kind", kind)], pick(room)));
+            }
+        }
+    }
+    out.text
+}
+
 fn drift<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
     let Some(status) = gateway.cascade.drift_status() else { return String::new() };
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
@@ -100,7 +126,7 @@ fn room(occupancy: Occupancy) -> String {
 }
 
 fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
-    let traces = gateway.traces.as_ref().map_or(0, |traces| traces.dropped());
+    let traces = gateway.audience.traces.as_ref().map_or(0, |traces| traces.dropped());
     let of = |pick: fn(&Counts) -> &AtomicU64| {
         gateway.recorder.as_ref().map_or(0, |recorder| pick(recorder.counts()).load(Ordering::Relaxed))
     };

@@ -4,8 +4,10 @@
 //! OpenAI's shape; a rejected draft never reaches a client, unless the rest of the
 //! ladder fails and the policy has it stand in.
 
+mod admin;
 mod aftermath;
 mod api_error;
+mod audience;
 mod batch;
 mod bill;
 mod body;
@@ -22,6 +24,7 @@ mod metrics;
 mod models;
 mod passthrough;
 mod patient;
+mod recent;
 mod recorder;
 mod room;
 mod routes;
@@ -37,11 +40,14 @@ use crate::cascade::Cascade;
 use crate::clock::Clock;
 use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
+pub use admin::{Hosts, admin_router};
 pub use api_error::ApiError;
+pub use audience::Audience;
 pub use certificate::{BadCertificate, Certificate};
 pub use keyring::{AllSpent, Keyring};
 pub use listen::{Bounds, Current, Door, serve};
-pub use metrics::{Reloads, metrics_router};
+pub use metrics::Reloads;
+pub use recent::Recent;
 pub use recorder::Recorder;
 pub use room::{Occupancy, Room};
 pub use routes::{Routes, routes};
@@ -65,8 +71,8 @@ pub struct Gateway<U, C: Clock> {
     embeddings: Option<embeddings::Remembered>,
     /// What to tell a client whose prompt is not among recorded ones.
     not_recorded_hint: String,
-    /// Where a line for each request goes.
-    traces: Option<Arc<Traces>>,
+    /// Who is told of each request.
+    audience: Audience,
     /// Where exchanges are written down.
     recorder: Option<Arc<Recorder>>,
     meters: Arc<meters::Meters>,
@@ -95,7 +101,7 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             passage,
             embeddings,
             not_recorded_hint,
-            traces: None,
+            audience: Audience::default(),
             reloads: Arc::default(),
             breakers: Vec::new(),
             keyring: None,
@@ -140,10 +146,10 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
         Self { recorder, ..self }
     }
 
-    /// Writes a line for each request.
+    /// Tells these of each request.
     #[must_use]
-    pub fn tracing_to(self, traces: Option<Arc<Traces>>) -> Self {
-        Self { traces, ..self }
+    pub fn telling(self, audience: Audience) -> Self {
+        Self { audience, ..self }
     }
 }
 

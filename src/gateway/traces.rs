@@ -6,6 +6,7 @@
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub struct Traces {
 
 #[derive(Debug)]
 enum Message {
-    Line(Box<Explanation>),
+    Line(Arc<Explanation>),
     /// Everything before it is to be written; then this is told.
     Flush(SyncSender<()>),
 }
@@ -48,7 +49,7 @@ impl Traces {
                             continue;
                         }
                     };
-                    let written = serde_json::to_writer(&mut file, &told).map_err(std::io::Error::from);
+                    let written = serde_json::to_writer(&mut file, &*told).map_err(std::io::Error::from);
                     if let Err(error) = written.and_then(|()| file.write_all(b"\n")) {
                         tracing::warn!("a trace could not be written: {error}");
                     }
@@ -77,8 +78,8 @@ impl Traces {
     }
 
     /// Hands one over, or drops it.
-    pub(super) fn note(&self, told: Explanation) {
-        if self.send.try_send(Message::Line(Box::new(told))).is_err() {
+    pub(super) fn note(&self, told: Arc<Explanation>) {
+        if self.send.try_send(Message::Line(told)).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::warn!(dropped, "traces are dropped: the disk is too slow");

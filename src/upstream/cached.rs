@@ -13,7 +13,7 @@ use futures_util::{StreamExt, stream};
 use moka::future::Cache;
 use moka::policy::EvictionPolicy;
 
-use super::{Delivery, Flow, Heir, Reply, Said, Upstream};
+use super::{Delivery, Flow, Heir, Holding, Reply, Said, Upstream};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -151,6 +151,17 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         }
         let entry = store.get(&key(identity, prompt, rule.shared)).await?;
         (self.clock.now() < entry.stored_at + rule.ttl).then(|| entry.reply(CacheUse::Hit))
+    }
+
+    fn holding(&self, tier: &Tier) -> Holding {
+        let holding = self.inner.holding(tier);
+        let Some(Memory { rule, store, .. }) = &self.tiers[tier.index] else { return holding };
+        // As of moka's last housekeeping.
+        Holding {
+            cache_bytes: Some((store.weighted_size(), rule.capacity)),
+            cached: Some(store.entry_count()),
+            ..holding
+        }
     }
 }
 

@@ -33,8 +33,8 @@ pub enum CannotStart {
 /// Bytes of an error that are looked at.
 pub(super) const MAX_ERROR: usize = 64 << 10;
 
-/// A client that follows no redirect, uses no proxy of the environment, and
-/// leaves bodies compressed as they are.
+/// A client that follows no redirect, goes by the proxy that the environment names
+/// (`HTTPS_PROXY`, `NO_PROXY`...), and leaves bodies compressed as they are.
 pub(super) fn client(base_url: &str, timeouts: Timeouts) -> Result<Client, CannotStart> {
     // Fails only where a provider is installed already, which serves as well.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::client::client;
-use super::{CannotStart, Delivery, Heir, Reply, Said, Upstream};
+use super::{CannotStart, Delivery, Heir, Holding, Reply, Said, Upstream};
 use crate::answer::{Answer, Choice, Payload};
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -127,6 +127,10 @@ impl<U: Upstream, C: Clock> Upstream for Judged<U, C> {
 
     async fn recall(&self, tier: &Tier, prompt: &Prompt) -> Option<Reply> {
         self.inner.recall(tier, prompt).await
+    }
+
+    fn holding(&self, tier: &Tier) -> Holding {
+        self.inner.holding(tier)
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Delivery, Flow, Heir, Reply, Said, Upstream};
+use super::{Delivery, Flow, Heir, Holding, Reply, Said, Upstream};
 use crate::answer::Gathered;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -216,6 +216,19 @@ impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
             Said::Flow(flow) => Said::Flow(held(flow, place, prompt.endpoint)),
         };
         Ok(reply)
+    }
+
+    fn holding(&self, tier: &Tier) -> Holding {
+        let limits = &self.tiers[tier.index];
+        let of = |rate: &Rate<C>| (u64::from(rate.left()), u64::from(rate.rule().burst.get()));
+        let all = limits.of.2.and_then(|rule| rule.concurrent).map(|all| u64::from(all.get()));
+        let free = limits.permits.as_ref().map(|permits| permits.available_permits() as u64);
+        Holding {
+            requests: limits.requests.as_ref().map(of),
+            tokens: limits.tokens.as_deref().map(of),
+            concurrent: free.zip(all),
+            ..Holding::default()
+        }
     }
 }
 

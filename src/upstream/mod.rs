@@ -61,6 +61,26 @@ pub trait Upstream: Send + Sync + 'static {
     fn recall(&self, _tier: &Tier, _prompt: &Prompt) -> impl Future<Output = Option<Reply>> + Send {
         std::future::ready(None)
     }
+
+    /// What is held for `tier` right now, of the layer and those it wraps.
+    fn holding(&self, _tier: &Tier) -> Holding {
+        Holding::default()
+    }
+}
+
+/// What is held for a tier at a moment; none where it has no such thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Bytes in its cache, of so many.
+    pub cache_bytes: Option<(u64, u64)>,
+    /// Answers in its cache.
+    pub cached: Option<u64>,
+    /// Requests that may be taken at once now, of so many when nothing was.
+    pub requests: Option<(u64, u64)>,
+    /// The same of tokens.
+    pub tokens: Option<(u64, u64)>,
+    /// The same of prompts in flight.
+    pub concurrent: Option<(u64, u64)>,
 }
 
 /// A layer that takes over what the one before it has in memory, where a policy is

@@ -66,6 +66,14 @@ impl Probe {
         Ok(list.data.into_iter().map(|model| model.id).collect())
     }
 
+    /// What is at `path`, which begins with a slash.
+    ///
+    /// # Errors
+    /// Why it says nothing, in words.
+    pub async fn get(&self, path: &str) -> Result<Told, String> {
+        self.send(self.client.get(format!("{}{path}", self.base_url))).await
+    }
+
     /// What it says to a body sent to `path`, which begins with a slash.
     ///
     /// # Errors

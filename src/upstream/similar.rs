@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cached::{Key, identity};
 use super::embedder::{Embedder, Embedders, Vector, dot};
-use super::{Delivery, Heir, Reply, Said, Upstream};
+use super::{Delivery, Heir, Holding, Reply, Said, Upstream};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::policy::{CacheRule, Policy, SimilarRule, Tier};
@@ -140,5 +140,9 @@ impl<U: Upstream, C: Clock> Upstream for Similar<U, C> {
         }
         reply.judging = reply.judging.plus(spent);
         Ok(reply)
+    }
+
+    fn holding(&self, tier: &Tier) -> Holding {
+        self.inner.holding(tier)
     }
 }

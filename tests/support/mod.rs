@@ -66,7 +66,7 @@ impl Served {
     /// The same, with more arguments.
     pub fn start_with_metrics_as(policy: &Path, arguments: &[&str]) -> (Self, String) {
         let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-        let served = Self::start_as(Some(policy), &[], &[&["--metrics", &free.to_string()], arguments].concat());
+        let served = Self::start_as(Some(policy), &[], &[&["--admin", &free.to_string()], arguments].concat());
         (served, format!("http://{free}/metrics"))
     }
 
