@@ -19,7 +19,7 @@ use super::load::{self, Loaded};
 use super::renewal::Renewed;
 use super::serving::{Lasting, Serving};
 use crate::clock::{Clock as _, SystemClock};
-use crate::gateway::{Audience, Bounds, Door, Hosts, Recorder, Room, Traces, serve};
+use crate::gateway::{Audience, Bounds, Door, Hosts, Recorder, Room, Spans, Traces, serve};
 
 /// Lines of the log that may wait to be written.
 const LINES_WAITING: usize = 4096;
@@ -130,11 +130,13 @@ impl Serve {
         } else {
             lines.init();
         }
+        let spans = Spans::of_environment()?.map(Arc::new);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let closing = runtime.block_on(self.serve(loaded, log, beside))?;
+        let closing = runtime.block_on(self.serve(loaded, log, spans.clone(), beside))?;
         // Streams that are still open end here; then they are noted, too.
         runtime.shutdown_timeout(Duration::from_secs(1));
         closing.books.save();
+        spans.iter().for_each(|spans| spans.end());
         closing.traces.iter().for_each(|traces| traces.flush());
         closing.recorder.load_full().iter().for_each(|recorder| recorder.flush());
         let how = if closing.is_drained {
@@ -152,6 +154,7 @@ impl Serve {
         self,
         loaded: Loaded,
         log: ErrorCounter,
+        spans: Option<Arc<Spans>>,
         beside: impl FnOnce(Addresses) -> F,
     ) -> anyhow::Result<Closing>
     where
@@ -174,7 +177,7 @@ impl Serve {
             loaded,
             clock,
             Lasting {
-                audience: Audience { traces: traces.clone(), recent: self.admin.map(|_| Arc::default()) },
+                audience: Audience { traces: traces.clone(), recent: self.admin.map(|_| Arc::default()), spans },
                 hosts: if self.public { Hosts::Any } else { Hosts::Local },
                 log,
                 room: room.clone(),

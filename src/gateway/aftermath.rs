@@ -98,7 +98,8 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
         }
         gateway.meters.note(policy, prompt, trace, flowed.as_ref().map(|flowed| (flowed.end, flowed.tokens)));
         if gateway.audience.is_there() {
-            gateway.audience.tell(self.told(flowed.as_ref(), arrived));
+            let now = gateway.clock.since_1970();
+            gateway.audience.tell(self.told(flowed.as_ref(), arrived, now), now);
         }
         if let (Some(recorder), Some(every_tier)) = (&gateway.recorder, drawn) {
             self.record(recorder, flowed, arrived, every_tier);
@@ -106,11 +107,11 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
     }
 
     /// What is told of it to those who want to know.
-    fn told(&self, flowed: Option<&Flowed>, arrived: Duration) -> Explanation {
+    fn told(&self, flowed: Option<&Flowed>, arrived: Duration, now: Duration) -> Explanation {
         let Self { gateway, policy, prompt, trace, id, .. } = *self;
         let mut told = Explanation::of(policy, prompt, trace, id, false);
         let ago = gateway.clock.now().saturating_sub(arrived);
-        told.at_ms = u64::try_from(gateway.clock.since_1970().saturating_sub(ago).as_millis()).ok();
+        told.at_ms = u64::try_from(now.saturating_sub(ago).as_millis()).ok();
         let Some(at) = trace.served else { return told };
         let tokens = flowed.map(|flowed| flowed.tokens);
         if let Some(tokens) = tokens {

@@ -6,7 +6,7 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use super::exposition::Exposition;
 use super::recorder::Counts;
-use super::{Gateway, Occupancy};
+use super::{Gateway, Occupancy, SpanCounts};
 use crate::clock::Clock;
 use crate::upstream::{Holding, NamedBreaker, Standing, Upstream};
 
@@ -131,6 +131,10 @@ fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
         gateway.recorder.as_ref().map_or(0, |recorder| pick(recorder.counts()).load(Ordering::Relaxed))
     };
     let [written, dropped, failed] = [of(|c| &c.written), of(|c| &c.dropped), of(|c| &c.failed)];
+    let spans = |pick: fn(&SpanCounts) -> &AtomicU64| {
+        gateway.audience.spans.as_ref().map_or(0, |spans| pick(spans.counts()).load(Ordering::Relaxed))
+    };
+    let [sent, refused, let_go] = [spans(|c| &c.exported), spans(|c| &c.failed), spans(|c| &c.dropped)];
     let lines = gateway.log.as_ref().map_or(0, ErrorCounter::dropped_lines);
     #[expect(clippy::cast_precision_loss, reason = "counts, shown")]
     rows(&[
@@ -143,6 +147,9 @@ fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {
         ),
         ("cascade_exchanges_failed_total", "counter", "Prompts that could not be written down", failed as f64),
         ("cascade_traces_dropped_total", "counter", "Traces let go: the disk is too slow", traces as f64),
+        ("cascade_spans_exported_total", "counter", "Spans that OpenTelemetry's collector has", sent as f64),
+        ("cascade_spans_failed_total", "counter", "Spans the collector did not take", refused as f64),
+        ("cascade_spans_dropped_total", "counter", "Spans let go: the collector is too slow", let_go as f64),
         ("cascade_log_lines_dropped_total", "counter", "Lines let go: nobody reads standard error", lines as f64),
     ])
 }

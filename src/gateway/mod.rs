@@ -29,6 +29,7 @@ mod recorder;
 mod room;
 mod routes;
 mod served;
+mod spans;
 mod stream;
 mod traces;
 
@@ -51,6 +52,7 @@ pub use recent::Recent;
 pub use recorder::Recorder;
 pub use room::{Occupancy, Room};
 pub use routes::{Routes, routes};
+pub use spans::{SpanCounts, Spans};
 pub use traces::Traces;
 
 /// The most bytes of a request's body that are read.
