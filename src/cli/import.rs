@@ -7,17 +7,21 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use crate::exchange::Exchange;
 use crate::imported::{self, Format};
+use crate::policy::{Outside, Policy};
 use crate::recording::{Redaction, lines_of_text};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Import {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Logs, as lines of JSON or as one list; of batches the files of requests too
     #[arg(required = true, value_name = "FILE")]
     logs: Vec<PathBuf>,
@@ -25,14 +29,62 @@ pub(super) struct Import {
     #[arg(long, value_enum)]
     format: Option<Format>,
     /// The file of exchanges to write
-    #[arg(long, short, value_name = "FILE")]
-    output: PathBuf,
+    #[arg(long, short, value_name = "FILE", required = true)]
+    output: Option<PathBuf>,
     /// Write over a file that is there
     #[arg(long)]
     force: bool,
     /// Pass over lines that are no JSON
     #[arg(long)]
     skip_broken: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make a policy of the configuration of LiteLLM's proxy
+    LitellmConfig(LitellmConfig),
+}
+
+#[derive(Debug, Args)]
+struct LitellmConfig {
+    /// Its YAML, and the files that it includes
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The policy to write
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+impl LitellmConfig {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        if self.output.exists() && !self.force {
+            bail!("{} is there already; --force writes over it", self.output.display());
+        }
+        let mut configurations = Vec::new();
+        for path in &self.files {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {name}"))?;
+            let read = Policy::yaml_as_json(&name, &text);
+            configurations.push(read.map_err(|problems| anyhow!("{name} is no YAML\n\n{problems}"))?);
+        }
+        let made = imported::policy(&configurations).map_err(|why| anyhow!("{why}"))?;
+        // Whether the keys are there is for `cascade doctor` to say.
+        let read = Policy::parse("policy", &made.policy, Outside { demands_variables: false, ..Outside::none() });
+        let (policy, _) =
+            read.map_err(|problems| anyhow!("cannot make a policy of it: {problems}\n{}", made.policy))?;
+        std::fs::write(&self.output, &made.policy)
+            .with_context(|| format!("cannot write {}", self.output.display()))?;
+        let tiers: Vec<String> = policy.tiers.iter().map(|tier| format!("{} ({})", tier.name, tier.model)).collect();
+        let path = self.output.display();
+        let mut text = format!("wrote {path}: {}\n", tiers.join(", "));
+        made.notes.iter().for_each(|note| _ = writeln!(text, "- {note}"));
+        let _ = write!(text, "\ntry it:   cascade doctor --policy {path}\nserve it: cascade serve --policy {path}\n");
+        super::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
 }
 
 /// What became of lines.
@@ -45,8 +97,12 @@ struct Counts {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        if self.output.exists() && !self.force {
-            bail!("{} is there already; --force writes over it", self.output.display());
+        if let Some(What::LitellmConfig(config)) = self.what {
+            return config.run();
+        }
+        let output = self.output.clone().context("--output FILE says where exchanges go")?;
+        if output.exists() && !self.force {
+            bail!("{} is there already; --force writes over it", output.display());
         }
         let mut counts = Counts::default();
         let mut requests = HashMap::new();
@@ -64,7 +120,7 @@ impl Import {
             })?;
         }
         counts.broken = 0;
-        let file = File::create(&self.output).with_context(|| format!("cannot write {}", self.output.display()))?;
+        let file = File::create(&output).with_context(|| format!("cannot write {}", output.display()))?;
         let (mut out, redaction) = (BufWriter::new(file), Redaction::default());
         for log in &self.logs {
             self.each(log, &mut counts, |line, number, counts| {
@@ -93,7 +149,7 @@ impl Import {
         }
         out.flush()?;
         let Counts { written, broken, left } = counts;
-        let mut text = format!("{written} exchanges written to {}\n", self.output.display());
+        let mut text = format!("{written} exchanges written to {}\n", output.display());
         for (why, count) in left.iter().chain((broken > 0).then_some((&"no JSON", &broken))) {
             let _ = writeln!(text, "{count} left out: {why}");
         }

@@ -215,7 +215,9 @@ fn set(span: &mut opentelemetry_sdk::trace::Span, name: &'static str, value: Opt
 fn remote_parent(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-');
     let mut hex = |digits: usize| {
-        let is = |part: &&str| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let is = |part: &&str| {
+            part.len() == digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        };
         parts.next().filter(is)
     };
     let (version, trace, span, flags) = (hex(2)?, hex(32)?, hex(16)?, hex(2)?);

@@ -3,9 +3,12 @@
 //! Invariant: nothing is made up. What a log does not say is left out, and a line from
 //! which no prompt and answer can be had says why.
 
+mod litellm;
 mod logs;
 
 use serde_json::{Map, Value, json};
+
+pub use litellm::{Converted, policy};
 
 /// Whose log a line is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -249,6 +249,14 @@ impl Policy {
         }
     }
 
+    /// A YAML file of others, as JSON.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn yaml_as_json(path: &str, source: &str) -> Result<serde_json::Value, Problems> {
+        yaml::value(source).map_err(|problem| Problems::new(path, source, vec![problem]))
+    }
+
     /// The same with a calibrated rule half as far down its path; none where it is
     /// at the top of it.
     #[must_use]

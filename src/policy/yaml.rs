@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+use serde_json::Value;
 
 use super::problem::Problem;
 
@@ -83,6 +84,34 @@ impl Node {
             Data::Map(_) => "a mapping",
         }
     }
+}
+
+/// Reads one document as JSON: what stands without quotes and is a number, `true`,
+/// `false` or nothing is that.
+///
+/// # Errors
+/// As of [`parse`].
+pub fn value(source: &str) -> Result<Value, Problem> {
+    fn of(node: &Node) -> Value {
+        match &node.data {
+            Data::Scalar { text, plain: true } => match text.as_str() {
+                "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+                "true" | "True" | "TRUE" => Value::Bool(true),
+                "false" | "False" | "FALSE" => Value::Bool(false),
+                text => text.parse::<serde_json::Number>().map_or_else(|_| Value::from(text), Value::Number),
+            },
+            Data::Scalar { text, plain: false } => Value::from(text.as_str()),
+            Data::Seq(items) => items.iter().map(of).collect(),
+            Data::Map(entries) => {
+                let key = |key: &Node| match &key.data {
+                    Data::Scalar { text, .. } => text.clone(),
+                    Data::Seq(_) | Data::Map(_) => String::new(),
+                };
+                entries.iter().map(|(name, value)| (key(name), of(value))).collect()
+            }
+        }
+    }
+    parse(source).map(|node| of(&node))
 }
 
 /// More values than any real policy; aliases of aliases get here in no time.

@@ -1,0 +1,297 @@
+//! What was read of a configuration, as the text of a policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::{Converter, Deployment, Group, Place, is_plain, number, whole};
+
+/// Places of groups, and of those that stand in for them.
+type Fallbacks = BTreeMap<usize, BTreeSet<usize>>;
+
+/// A setting of the configuration by its name.
+type Setting<'a> = &'a dyn Fn(&str) -> Option<Value>;
+
+impl Converter {
+    pub(super) fn text(&mut self, setting: Setting<'_>, of: &dyn Fn(&str, &str) -> Option<Value>) -> String {
+        let fallbacks = self.fallbacks(setting);
+        let names = self.names(&fallbacks);
+        let ladder =
+            ["cascade", "ladder", "whole-ladder"].into_iter().find(|name| !names.iter().any(|tier| tier == name));
+        let mut out = format!(
+            "# Made by `cascade import litellm-config`. Clients that name one of the models get that\n\
+             # tier, as before; those that name `{0}` get the smallest that answers well enough.\n\
+             # The thresholds are starting points: record, replay and calibrate before you trust them.\n\
+             name: {0}\n",
+            ladder.unwrap_or("whole-ladder")
+        );
+        let timeout = of("litellm_settings", "request_timeout").or_else(|| setting("timeout"));
+        let places = self.places(timeout.as_ref().and_then(number));
+        out.push_str("\nupstreams:\n");
+        let breaker = match (
+            setting("allowed_fails").as_ref().and_then(whole),
+            setting("cooldown_time").as_ref().and_then(number),
+        ) {
+            (None, None) => String::new(),
+            (fails, time) => {
+                let (fails, time) = (fails.map_or(String::new(), |n| format!("failures: {n}, ")), time.unwrap_or(5.0));
+                format!(", breaker: {{ {fails}open_for: {} }}", duration(time))
+            }
+        };
+        for Place { name, base_url, variable, timeout } in &places {
+            let key = variable.as_ref().map_or(String::new(), |name| format!(", api_key: \"${{{name}}}\""));
+            let time = timeout.map_or(String::new(), |time| format!(", timeouts: {{ total: {} }}", duration(time)));
+            let _ = writeln!(out, "  {name}: {{ base_url: \"{base_url}\"{key}{time}{breaker} }}");
+        }
+        let retries = setting("num_retries").as_ref().and_then(number).map(|times| times.min(10.0));
+        let cache = self.cache(of);
+        out.push_str("\ntiers: # smallest first; prices in dollars per million tokens\n");
+        let groups = std::mem::take(&mut self.groups);
+        for (at, (group, name)) in groups.iter().zip(&names).enumerate() {
+            out.push_str(&self.tier(group, name));
+            if let Some(times) = retries {
+                let _ = writeln!(out, "    retries: {{ times: {times} }}");
+            }
+            out.push_str(&cache);
+            if at + 1 < groups.len() {
+                let score = if at == 0 {
+                    "{ confidence: { quantile: 0.1 } }"
+                } else {
+                    "[{ confidence: { quantile: 0.1 } }, agreement]"
+                };
+                let _ = write!(
+                    out,
+                    "    accept:\n      score: {score}\n      at_least: {}\n",
+                    ["0.75", "0.68", "0.6"][at.min(2)]
+                );
+            }
+        }
+        let routes = self.routes(&groups, &names, &fallbacks, setting);
+        if !routes.is_empty() {
+            let _ = write!(out, "\nroutes: # the first that matches wins\n{routes}");
+        }
+        let unlisted = self.catch_all.as_ref().and_then(|all| {
+            places.iter().find(|place| place.base_url == all.base_url && place.variable == all.variable)
+        });
+        let through = unlisted.or_else(|| places.iter().find(|place| place.base_url == "https://api.openai.com/v1"));
+        if let Some(Place { name, .. }) = through {
+            let unknown = if unlisted.is_some() { ", unknown_models: true" } else { "" };
+            let _ = write!(
+                out,
+                "\npassthrough: {{ upstream: {name}{unknown} }} # files, images, audio, embeddings, batches, ...\n"
+            );
+        }
+        out
+    }
+
+    /// The upstreams; each deployment is told which is its own. One tier names an upstream
+    /// once: two models of a group at the same place are asked by two names of it.
+    fn places(&mut self, timeout: Option<f64>) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        let mut find = |place: &mut Place, taken: &[String]| {
+            place.timeout = place.timeout.or(timeout);
+            let same = |known: &&Place| {
+                known.base_url == place.base_url && known.variable == place.variable && known.timeout == place.timeout
+            };
+            if let Some(known) = places.iter().filter(same).find(|known| !taken.contains(&known.name)) {
+                place.name.clone_from(&known.name);
+                return;
+            }
+            let first = place.name.clone();
+            let mut number = 2;
+            while places.iter().any(|known| known.name == place.name) {
+                place.name = format!("{first}-{number}");
+                number += 1;
+            }
+            places.push(place.clone());
+        };
+        for group in &mut self.groups {
+            let mut taken = Vec::new();
+            for deployment in &mut group.deployments {
+                find(&mut deployment.place, &taken);
+                taken.push(deployment.place.name.clone());
+            }
+        }
+        if let Some(place) = &mut self.catch_all {
+            find(place, &[]);
+        }
+        places
+    }
+
+    fn tier(&mut self, group: &Group, name: &str) -> String {
+        let all = &group.deployments;
+        let mut out = format!("  - name: {name}\n    model: \"{}\"\n", all[0].model);
+        if let [one] = &all[..] {
+            let _ = writeln!(out, "    upstream: {}", one.place.name);
+        } else {
+            let each = all.iter().zip(weights(all)).map(|(one, weight)| {
+                let model =
+                    if one.model == all[0].model { String::new() } else { format!(", model: \"{}\"", one.model) };
+                format!("{{ name: {}, weight: {weight}{model} }}", one.place.name)
+            });
+            let _ = writeln!(out, "    upstream: [{}]", each.collect::<Vec<_>>().join(", "));
+        }
+        let mut prices: Vec<_> = all.iter().filter_map(|one| one.price).collect();
+        prices.sort_by(|a, b| (a.0 + a.2).total_cmp(&(b.0 + b.2)));
+        prices.dedup();
+        if prices.len() > 1 {
+            self.note(format!(
+                "deployments of `{}` have different prices: the highest counts for all of them",
+                group.name
+            ));
+        }
+        match prices.last() {
+            Some((input, cached, output)) => {
+                let cached = cached.map_or(String::new(), |usd| format!("cached_input: {}, ", rounded(usd)));
+                let _ =
+                    writeln!(out, "    price: {{ input: {}, {cached}output: {} }}", rounded(*input), rounded(*output));
+            }
+            None => out.push_str("    # price: { input: ..., output: ... } # without it costs are unknown\n"),
+        }
+        let sum = |pick: fn(&Deployment) -> Option<u64>| {
+            all.iter().map(pick).sum::<Option<u64>>().map(|sum| sum.min(4_000_000_000))
+        };
+        let limits = [
+            ("requests_per_minute", sum(|one| one.requests)),
+            ("tokens_per_minute", sum(|one| one.tokens)),
+            ("concurrent", sum(|one| one.concurrent)),
+        ];
+        let limits: Vec<String> =
+            limits.iter().filter_map(|(name, limit)| Some(format!("{name}: {}", (*limit)?))).collect();
+        if !limits.is_empty() {
+            self.note(
+                "rpm and tpm are kept here, added up over a group; LiteLLM's usual routing only weighs by them"
+                    .to_owned(),
+            );
+            let _ = writeln!(out, "    limits: {{ {} }}", limits.join(", "));
+        }
+        out
+    }
+
+    /// The cache of each tier.
+    fn cache(&mut self, of: &dyn Fn(&str, &str) -> Option<Value>) -> String {
+        let rules = of("litellm_settings", "cache_params").unwrap_or_default();
+        let is_on = of("litellm_settings", "cache") == Some(Value::Bool(true));
+        let is_asked_for =
+            rules["mode"] == "default_off" || rules["supported_call_types"].as_array().is_some_and(Vec::is_empty);
+        if !is_on {
+            return String::new();
+        }
+        if is_asked_for {
+            self.note("answers were cached for those only who asked for it: no tier has a cache; `cache: { ttl: 10m }` gives it one".to_owned());
+            return String::new();
+        }
+        if rules["type"].as_str().is_none_or(|kind| kind != "local") {
+            self.note("the cache is in the gateway's own memory, each tier's apart".to_owned());
+        }
+        let seconds =
+            ["default_in_memory_ttl", "default_in_redis_ttl", "ttl"].iter().find_map(|name| number(&rules[*name]));
+        format!("    cache: {{ capacity: 64MiB, ttl: {}, sampled: true }}\n", duration(seconds.unwrap_or(600.0)))
+    }
+
+    /// Larger groups that stand in for smaller ones, by their places.
+    fn fallbacks(&mut self, setting: Setting<'_>) -> Fallbacks {
+        let mut found = Fallbacks::new();
+        let listed = setting("fallbacks").unwrap_or_default();
+        for (from, to) in listed.as_array().into_iter().flatten().filter_map(Value::as_object).flatten() {
+            for to in to.as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let place = |name: &str| self.groups.iter().position(|group| group.name == name);
+                let why = match place(from).zip(place(to)) {
+                    Some((from, to)) if from < to => {
+                        found.entry(from).or_default().insert(to);
+                        continue;
+                    }
+                    Some(_) => "a ladder goes from smaller to larger",
+                    None => "one of them is no tier here",
+                };
+                self.note(format!("the fallback from `{from}` to `{to}` is left out: {why}"));
+            }
+        }
+        if !found.is_empty() {
+            self.note("fallbacks are ladders now: the larger tier is asked where the smaller one fails, and also where its answer is not good enough".to_owned());
+        }
+        found
+    }
+
+    /// Names of the tiers. A tier's name pins it: one that others stand in for has a name
+    /// of its own, so that its group's is free for the ladder.
+    fn names(&self, fallbacks: &Fallbacks) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for (at, group) in self.groups.iter().enumerate() {
+            let plain = tier_name(&group.name);
+            let first = if fallbacks.contains_key(&at) { format!("{plain}-only") } else { plain };
+            let numbered = (2..).map(|number| format!("{first}-{number}"));
+            let is_taken = |name: &String| {
+                names.contains(name) || self.groups.iter().any(|other| other.name == *name && other.name != group.name)
+            };
+            names.extend(std::iter::once(first.clone()).chain(numbered).find(|name| !is_taken(name)));
+        }
+        names
+    }
+
+    fn routes(&mut self, groups: &[Group], names: &[String], fallbacks: &Fallbacks, setting: Setting<'_>) -> String {
+        let mut out = String::new();
+        let place = |name: &str| groups.iter().position(|group| group.name == name);
+        let route = |model: &str, at: usize| {
+            let ladder = std::iter::once(&at).chain(fallbacks.get(&at).into_iter().flatten());
+            let ladder: Vec<&str> = ladder.map(|at| names[*at].as_str()).collect();
+            format!("  - {{ when: {{ model: \"{model}\" }}, tiers: [{}] }}\n", ladder.join(", "))
+        };
+        for (at, (group, name)) in groups.iter().zip(names).enumerate() {
+            if group.name != *name {
+                out.push_str(&route(&group.name, at));
+            }
+        }
+        for (alias, target) in setting("model_group_alias").unwrap_or_default().as_object().into_iter().flatten() {
+            let target = target.as_str().or_else(|| target["model"].as_str()).unwrap_or_default();
+            match place(target).filter(|_| is_plain(alias)) {
+                Some(at) => out.push_str(&route(alias, at)),
+                None => self.note(format!("the alias `{alias}` is left out: `{target}` is no tier here")),
+            }
+        }
+        out
+    }
+}
+
+/// Who is asked how often: by `weight`, else by rpm, else by tpm, as the usual routing
+/// does; those of a later `order` only where the others fail.
+fn weights(all: &[Deployment]) -> Vec<u64> {
+    let first = all.iter().filter_map(|one| one.order).reduce(f64::min);
+    #[expect(clippy::cast_precision_loss, reason = "a share")]
+    let picks: [fn(&Deployment) -> Option<f64>; 3] =
+        [|one| one.weight, |one| one.requests.map(|n| n as f64), |one| one.tokens.map(|n| n as f64)];
+    let pick = picks.into_iter().find(|pick| all.iter().any(|one| pick(one).is_some_and(|weight| weight > 0.0)));
+    let raw = all.iter().map(|one| {
+        let is_later = first.is_some() && one.order.is_none_or(|order| Some(order) > first);
+        if is_later { 0.0 } else { pick.map_or(1.0, |pick| pick(one).unwrap_or(0.0)) }
+    });
+    let raw: Vec<f64> = raw.collect();
+    let most = raw.iter().copied().fold(0.0, f64::max);
+    if most <= 0.0 {
+        return (0..all.len()).map(|at| u64::from(at == 0)).collect();
+    }
+    // As they are where they are small whole numbers, else in hundredths of the largest.
+    let is_plain = raw.iter().all(|weight| weight.fract() == 0.0 && *weight <= 1000.0);
+    let scale = if is_plain { 1.0 } else { 100.0 / most };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000")]
+    raw.iter().map(|weight| if *weight > 0.0 { (weight * scale).round().max(1.0) as u64 } else { 0 }).collect()
+}
+
+/// A group's name as a tier's: letters, digits and - _ . / : only.
+fn tier_name(group: &str) -> String {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || "-_./:".contains(c) { c } else { '-' };
+    group.chars().map(kept).collect()
+}
+
+/// Without the dust of a multiplication.
+fn rounded(usd: f64) -> f64 {
+    (usd * 1e6).round() / 1e6
+}
+
+/// As a policy writes it, to the millisecond.
+fn duration(seconds: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held within a day")]
+    let all = (seconds.clamp(0.001, 86_400.0) * 1000.0).round() as u64;
+    if all.is_multiple_of(1000) { format!("{}s", all / 1000) } else { format!("{all}ms") }
+}
