@@ -85,3 +85,80 @@ fn a_list_of_spend_logs_is_taken_and_odd_lines_are_named() {
         "{text}"
     );
 }
+
+const LITELLM: &str = r#"
+environment_variables: { GROQ_API_KEY: os.environ/TEAM_GROQ_KEY }
+credential_list:
+  - credential_name: main
+    credential_values: { api_key: os.environ/OPENAI_API_KEY, api_base: "https://api.openai.com/v1" }
+model_list:
+  - model_name: strong
+    litellm_params: { model: gpt-4.1, litellm_credential_name: main, stream_timeout: 20, temperature: 0.2,
+      input_cost_per_token: 2e-06, output_cost_per_token: 8.0e-06, cache_read_input_token_cost: 5e-07 }
+  - model_name: cheap
+    litellm_params: { model: groq/openai/gpt-oss-20b, rpm: 30, order: 1 }
+    model_info: { input_cost_per_token: 1e-07, output_cost_per_token: "5e-07" }
+  - model_name: cheap
+    litellm_params: { model: ollama_chat/qwen2.5:7b, api_base: "http://10.0.0.7:11434", rpm: 10, order: 2,
+      input_cost_per_token: 0, output_cost_per_token: 0 }
+  - model_name: team gpt
+    rpm: 60
+    litellm_params: { model: azure/prod-4o, api_base: "https://acme.openai.azure.com/", api_key: sk-literal-0123456789abcdef,
+      weight: 2.5, timeout: 45, input_cost_per_token: 0.0000025, output_cost_per_token: 0.00001 }
+  - model_name: team gpt
+    litellm_params: { model: openrouter/openai/gpt-4o, weight: 1, input_cost_per_token: 0.0000025, output_cost_per_token: 0.00001 }
+  - model_name: embed
+    litellm_params: { model: openai/text-embedding-3-small }
+    model_info: { mode: embedding }
+  - model_name: cloud
+    litellm_params: { model: bedrock/anthropic.claude }
+  - model_name: 'odd"${HOME}'
+    litellm_params: { model: gpt-4o }
+  - { model_name: "anthropic/*", litellm_params: { model: "anthropic/*" } }
+  - { model_name: "*", litellm_params: { model: "openai/*", api_key: os.environ/OPENAI_API_KEY } }
+litellm_settings:
+  num_retries: 3
+  request_timeout: 90
+  fallbacks: [{ cheap: [strong] }, { strong: [cheap] }, { cheap: [gone] }]
+  cache: true
+  cache_params: { type: redis, host: os.environ/REDIS_HOST, ttl: 0.5 }
+  callbacks: [langfuse]
+router_settings: { num_retries: 2, allowed_fails: 3, cooldown_time: 30, model_group_alias: { GPT-4: { model: strong, hidden: true }, old: nobody } }
+general_settings: { master_key: sk-master-0123456789abcdef }
+"#;
+
+#[test]
+fn a_configuration_of_litellm_becomes_a_policy_and_what_does_not_is_said() {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("config.yaml"), LITELLM).expect("written");
+    let told = run(folder.path(), &["import", "litellm-config", "config.yaml", "-o", "policy.yaml"]);
+    let policy = std::fs::read_to_string(folder.path().join("policy.yaml")).expect("written");
+    insta::assert_snapshot!(format!("{told}\n----- policy.yaml -----\n{policy}"));
+    let checked = run(folder.path(), &["check", "--no-env", "policy.yaml"]);
+    assert!(checked.starts_with("exit code: 0") && !checked.contains("warning"), "{checked}");
+    let again = run(folder.path(), &["import", "litellm-config", "config.yaml", "-o", "policy.yaml"]);
+    assert!(again.contains("policy.yaml is there already; --force writes over it"), "{again}");
+}
+
+#[test]
+fn a_configuration_that_cannot_become_a_policy_says_why() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (config, wanted) in [
+        (
+            "model_list: [{ model_name: a, litellm_params: { model: bedrock/x } }]",
+            "`bedrock` is not asked here: it speaks an API of its own",
+        ),
+        (
+            "model_list: [{ model_name: a, litellm_params: { model: hosted_vllm/x } }]",
+            "needs an `api_base` that is a plain URL",
+        ),
+        ("litellm_settings: {}", "there is no `model_list` with a model"),
+        ("model_list: [", "is no YAML"),
+        ("- a list", "there is no `model_list` with a model"),
+    ] {
+        std::fs::write(folder.path().join("config.yaml"), config).expect("written");
+        let told = run(folder.path(), &["import", "litellm-config", "config.yaml", "-o", "policy.yaml"]);
+        assert!(told.starts_with("exit code: 1") && told.contains(wanted), "{config}: {told}");
+        assert!(!folder.path().join("policy.yaml").exists());
+    }
+}
