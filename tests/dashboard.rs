@@ -191,6 +191,6 @@ const WEAK: &str = r"(() => {
 /// Three digits that count, as the page writes dollars.
 fn shown_usd(value: f64) -> String {
     let places =
-        (0..).find(|places| value * 10f64.powi(*places) >= 100.0).and_then(|places| usize::try_from(places).ok());
+        (0..30).find(|places| value * 10f64.powi(*places) >= 100.0).and_then(|places| usize::try_from(places).ok());
     format!("{value:.*}", places.expect("a dollar or less"))
 }

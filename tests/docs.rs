@@ -119,10 +119,9 @@ fn rows(schema: &Value, path: &str, out: &mut BTreeSet<(String, String)>) {
         let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let about = key["description"].as_str().unwrap_or_default().replace("\n ", " ").replace('|', "\\|");
         let default = match &key["default"] {
-            Value::Null => String::new(),
+            Value::Null | Value::Object(_) => String::new(),
             // No bound at all.
-            Value::Number(number) if number.as_u64() == Some(u64::MAX) => String::new(),
-            Value::Object(_) => String::new(),
+            number if number.as_u64() == Some(u64::MAX) => String::new(),
             default => format!(
                 "`{}`",
                 default.to_string().trim_matches('"').replace("\",\"", ", ").replace("[\"", "[").replace("\"]", "]")

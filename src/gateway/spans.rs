@@ -141,12 +141,11 @@ impl Spans {
         own.into_iter().for_each(|(name, value)| root.set_attribute(KeyValue::new(name, value.clone())));
         let costs = [("cascade.cost_usd", told.cost_usd), ("cascade.baseline_cost_usd", told.baseline_usd)];
         costs.into_iter().for_each(|(name, usd)| set(&mut root, name, usd));
-        match &told.served {
-            Some(tier) => root.set_attribute(KeyValue::new("cascade.tier", tier.clone())),
-            None => {
-                root.set_attribute(KeyValue::new("error.type", "every_tier_failed"));
-                root.set_status(Status::error(""));
-            }
+        if let Some(tier) = &told.served {
+            root.set_attribute(KeyValue::new("cascade.tier", tier.clone()));
+        } else {
+            root.set_attribute(KeyValue::new("error.type", "every_tier_failed"));
+            root.set_status(Status::error(""));
         }
         let within = Context::new().with_remote_span_context(root.span_context().clone());
         let mut from = start_ms;

@@ -102,6 +102,31 @@ pub fn policy(configurations: &[Value]) -> Result<Converted, String> {
     Ok(Converted { policy, notes: all.notes.into_iter().collect() })
 }
 
+/// Parameters of a deployment that are taken over, or mean nothing here.
+const PARAMETERS: [&str; 21] = [
+    "model",
+    "api_base",
+    "base_url",
+    "api_key",
+    "custom_llm_provider",
+    "litellm_credential_name",
+    "weight",
+    "rpm",
+    "tpm",
+    "max_parallel_requests",
+    "order",
+    "timeout",
+    "stream_timeout",
+    "input_cost_per_token",
+    "output_cost_per_token",
+    "cache_read_input_token_cost",
+    "api_version",
+    "organization",
+    "drop_params",
+    "max_retries",
+    "cache_creation_input_token_cost",
+];
+
 /// A number, also where YAML 1.1 makes a text of it, as of `1e-05`.
 fn number(value: &Value) -> Option<f64> {
     let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
@@ -169,35 +194,12 @@ impl Converter {
             order: either("order").and_then(number),
             price: price.map(|(input, output)| (input, cost("cache_read_input_token_cost"), output)),
         };
-        const TAKEN: [&str; 21] = [
-            "model",
-            "api_base",
-            "base_url",
-            "api_key",
-            "custom_llm_provider",
-            "litellm_credential_name",
-            "weight",
-            "rpm",
-            "tpm",
-            "max_parallel_requests",
-            "order",
-            "timeout",
-            "stream_timeout",
-            "input_cost_per_token",
-            "output_cost_per_token",
-            "cache_read_input_token_cost",
-            "api_version",
-            "organization",
-            "drop_params",
-            "max_retries",
-            "cache_creation_input_token_cost",
-        ];
         let left: Vec<&String> = parameters
             .as_object()
             .into_iter()
             .flatten()
             .map(|(key, _)| key)
-            .filter(|key| !TAKEN.contains(&key.as_str()))
+            .filter(|key| !PARAMETERS.contains(&key.as_str()))
             .collect();
         for key in left {
             self.notes
