@@ -66,11 +66,9 @@ impl Spans {
             return Ok(None);
         }
         let protocol = variable([otlp::OTEL_EXPORTER_OTLP_TRACES_PROTOCOL, otlp::OTEL_EXPORTER_OTLP_PROTOCOL]);
-        let protocol = match protocol.as_deref() {
-            None | Some("http/protobuf") => Protocol::HttpBinary,
-            Some("http/json") => Protocol::HttpJson,
-            Some(other) => bail!("OTEL_EXPORTER_OTLP_PROTOCOL is `{other}`; known are `http/protobuf` and `http/json`"),
-        };
+        if let Some(other) = protocol.filter(|name| name != "http/protobuf") {
+            bail!("OTEL_EXPORTER_OTLP_PROTOCOL is `{other}`; known is `http/protobuf` alone");
+        }
         let timeout = variable([otlp::OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, otlp::OTEL_EXPORTER_OTLP_TIMEOUT]);
         let timeout = timeout.and_then(|ms| ms.parse().ok()).map_or(Duration::from_secs(10), Duration::from_millis);
         // Fails only where a provider is installed already, which serves as well.
@@ -82,7 +80,7 @@ impl Spans {
             client = client.tls_certs_only([]);
         }
         let exporter = otlp::SpanExporter::builder().with_http().with_http_client(client.build()?);
-        let exporter = exporter.with_protocol(protocol).with_timeout(timeout).build();
+        let exporter = exporter.with_protocol(Protocol::HttpBinary).with_timeout(timeout).build();
         Ok(Some(Self::to(exporter.with_context(|| format!("cannot send spans to {endpoint}"))?)))
     }
 
