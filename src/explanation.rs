@@ -30,6 +30,9 @@ pub struct Explanation {
     /// The trace it is a part of, as its client said in `traceparent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// The HTTP status of the answer; none where it is not served.
+    #[serde(default)]
+    pub status: Option<u16>,
     /// The policy's digest.
     pub policy: String,
     /// Where it came in, such as `/chat/completions`.
@@ -58,6 +61,9 @@ pub struct Explanation {
     /// Whether a rejected answer stood in, or a stream was cut or left before its end.
     #[serde(default)]
     pub is_less: bool,
+    /// Whether it is less since the upstream broke its stream off.
+    #[serde(default)]
+    pub is_broken: bool,
     /// How long it took, in milliseconds.
     pub elapsed_ms: f64,
 }
@@ -125,7 +131,8 @@ impl Explanation {
         Self {
             id: id.to_owned(),
             at_ms: None,
-            traceparent: prompt.headers.get("traceparent").and_then(|value| Some(value.to_str().ok()?.to_owned())),
+            traceparent: prompt.headers.get("traceparent").and_then(|value| traceparent(value.to_str().ok()?)),
+            status: None,
             policy: policy.digest.clone(),
             endpoint: prompt.endpoint.path().to_owned(),
             model: prompt.model.chars().take(MODEL_CHARS).collect(),
@@ -137,6 +144,7 @@ impl Explanation {
             baseline_usd: None,
             baseline_if_cached_usd: None,
             is_less: trace.is_stand_in(),
+            is_broken: false,
             elapsed_ms: trace.elapsed.as_secs_f64() * 1000.0,
         }
     }
@@ -176,6 +184,13 @@ impl Explanation {
         let _ = writeln!(out, "\nserved    {served}, {} in all, {:.1} ms", usd(self.cost_usd), self.elapsed_ms);
         out
     }
+}
+
+/// A header of this name, where it may be one by its form: no other words get in.
+fn traceparent(text: &str) -> Option<String> {
+    const LONGEST: usize = 128;
+    let is_form = text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_form.then(|| text.to_owned())
 }
 
 fn start(policy: &Policy, prompt: &Prompt, trace: &Trace) -> String {

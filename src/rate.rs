@@ -118,3 +118,26 @@ impl<C: Clock> Rate<C> {
         let _ = self.state.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn what_is_left_is_what_can_be_taken() {
+        let clock = ManualClock::default();
+        clock.advance_to(Duration::from_secs(7));
+        let of = |count| NonZeroU32::new(count).expect("not 0");
+        let rate = Rate::new(RateRule { per_minute: of(60), burst: of(10) }, &clock);
+        assert_eq!(rate.left(), 10);
+        let (_, left) = rate.take(of(4)).expect("there");
+        assert_eq!((rate.left(), left), (6, 6));
+        clock.advance_to(Duration::from_millis(8500));
+        assert_eq!(rate.left(), 7);
+        rate.put_right(of(4), 14);
+        assert_eq!(rate.left(), 0);
+        clock.advance_to(Duration::from_mins(2));
+        assert_eq!(rate.left(), 10);
+    }
+}

@@ -37,6 +37,10 @@ async fn ask(served: &Served, model: &str, question: &str) {
     assert_eq!(back.status(), 200, "{:?}", back.text().await);
 }
 
+async fn fetched(url: &str) -> String {
+    client().get(url).send().await.expect("a response").text().await.expect("text")
+}
+
 /// A gateway that has been asked, and where its page is.
 async fn busy(folder: &std::path::Path) -> (Served, String) {
     let (served, metrics) = Served::start_with_metrics(&policy(folder));
@@ -50,7 +54,7 @@ async fn busy(folder: &std::path::Path) -> (Served, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_tells_local_browsers_and_nobody_elses_pages() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (_served, admin) = busy(folder.path()).await;
+    let (served, admin) = busy(folder.path()).await;
     let get = async |path: &str| client().get(format!("{admin}{path}")).send().await.expect("a response");
 
     let recent = async |query: &str| -> Value {
@@ -80,8 +84,21 @@ async fn the_listener_tells_local_browsers_and_nobody_elses_pages() {
     // A name that leads here for a moment would make another site's page one of ours.
     let elsewhere = client().get(format!("{admin}/recent")).header("host", "rebound.example").send().await;
     assert_eq!(elsewhere.expect("a response").status(), StatusCode::MISDIRECTED_REQUEST);
+    // Words in a header that are no trace's are nobody's business.
+    let body = json!({"model": "cascade", "messages": [{"role": "user", "content": "What is 17 + 26?"}]});
+    let sent = client().post(format!("{}/v1/chat/completions", served.url)).body(body.to_string());
+    sent.header("traceparent", "my secret diary").send().await.expect("a response");
+    assert!(!fetched(&format!("{admin}/recent")).await.contains("diary"));
     let posted = client().post(format!("{admin}/policy")).body("name: mine").send().await;
     assert_eq!(posted.expect("a response").status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_door_for_clients_opens_none_to_the_dashboard() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let _served = Served::start_as(None, &[], &["--public", "--admin", &free.to_string()]);
+    let elsewhere = client().get(format!("http://{free}/recent")).header("host", "rebound.example").send().await;
+    assert_eq!(elsewhere.expect("a response").status(), StatusCode::MISDIRECTED_REQUEST);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +120,8 @@ async fn a_browser_shows_what_happened_and_why() {
     };
     let tiles = text("#tiles").await;
     assert!(tiles.contains("Requests\n4\n"), "{tiles}");
-    let spent = format!("Spent\n${}", shown_usd(sum("cascade_cost_usd_total")));
+    // Two of four were answered by a cache, and stand apart.
+    let spent = format!("Spent\n${}", shown_usd(sum("cascade_compared_cost_usd_total{from=\"model\"}")));
     assert!(tiles.contains(&spent), "{spent}\n{tiles}");
     let tiers = text("#tiers").await;
     assert!(["ada", "babbage", "curie", "davinci"].iter().all(|tier| tiers.contains(tier)), "{tiers}");
@@ -133,13 +151,27 @@ async fn a_browser_shows_what_happened_and_why() {
     let told = text("#explain").await;
     assert!(told.contains("to reach") && told.contains("for the last tier alone"), "{told}");
     browser.picture("explain").await;
+    // It keeps looking, and the reader stays where he is.
+    ask(&served, "cascade", "What is 17 + 26?").await;
+    browser.until("document.querySelectorAll('#recent tbody tr').length === 5").await;
     browser.press(ESCAPE).await;
     browser.until("!document.querySelector('#explain').open").await;
     assert_eq!(browser.value(on_a_request).await, json!(true));
-
-    // It keeps looking, unless it is told not to.
     ask(&served, "cascade", "What is 17 + 26?").await;
-    browser.until("document.querySelectorAll('#recent tbody tr').length === 5").await;
+    browser.until("document.querySelectorAll('#recent tbody tr').length === 6").await;
+    assert_eq!(browser.value(on_a_request).await, json!(true));
+    let told: Value = serde_json::from_str(&fetched(&format!("{admin}/recent")).await).expect("JSON");
+    let compared = &told["savings"]["compared"];
+    let [spent, alone] = ["served_usd", "baseline_usd"].map(|name| compared[name].as_f64().expect("dollars"));
+    let spent = spent + compared["rejected_usd"].as_f64().expect("dollars");
+    let saved = format!("Saved\n{:.1}%", 100.0 * (1.0 - spent / alone));
+    assert!(text("#tiles").await.contains(&saved), "{saved}\n{}", text("#tiles").await);
+    browser.value("document.querySelector('#pause').click()").await;
+    ask(&served, "cascade", "What is 17 + 26?").await;
+    browser.until("document.querySelector('#state').innerText === 'paused'").await;
+    assert_eq!(browser.value("document.querySelectorAll('#recent tbody tr').length").await, json!(6));
+    browser.value("document.querySelector('#pause').click()").await;
+    browser.until("document.querySelectorAll('#recent tbody tr').length === 7").await;
     browser.value("document.querySelector('#policy').open = true").await;
     assert!(text("#policy pre").await.contains("davinci-demo"));
     // Nothing comes from elsewhere.

@@ -36,12 +36,12 @@ async fn a_first_policy_is_made_of_what_is_there_and_passes_the_doctor() {
         command.env("OPENAI_BASE_URL", &fake.base_url).args(arguments);
         shown(&command.output().expect("it runs"))
     };
-    let made = run(&["init"]);
+    let made = run(&["init", "--no-local"]);
     assert!(made.starts_with("exit code: 0"), "{made}");
     assert!(made.contains("wrote policy.yaml: ada (small-model-8b), davinci (large-model-70b)"), "{made}");
     let text = std::fs::read_to_string(folder.path().join("policy.yaml")).expect("written");
     assert!(text.contains("api_key: \"${OPENAI_API_KEY}\"") && !text.contains("sk-test"), "{text}");
-    let again = run(&["init"]);
+    let again = run(&["init", "--no-local"]);
     assert!(again.starts_with("exit code: 1") && again.contains("--force writes over it"), "{again}");
     let checked = run(&["check", "policy.yaml"]);
     assert!(checked.starts_with("exit code: 0"), "{checked}");

@@ -140,6 +140,140 @@ fn a_configuration_of_litellm_becomes_a_policy_and_what_does_not_is_said() {
     assert!(again.contains("policy.yaml is there already; --force writes over it"), "{again}");
 }
 
+/// What a configuration becomes, and what is said of it.
+fn converted(config: &str) -> (String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("config.yaml"), config).expect("written");
+    let told = run(folder.path(), &["import", "litellm-config", "config.yaml", "-o", "policy.yaml"]);
+    assert!(told.starts_with("exit code: 0"), "{config}: {told}");
+    let checked = run(folder.path(), &["check", "--no-env", "policy.yaml"]);
+    assert!(checked.starts_with("exit code: 0"), "{config}: {checked}");
+    (std::fs::read_to_string(folder.path().join("policy.yaml")).expect("written"), told)
+}
+
+fn model(parameters: &str) -> String {
+    format!("model_list: [{{ model_name: a, litellm_params: {{ {parameters} }} }}]\n")
+}
+
+#[test]
+fn no_prompt_and_no_key_goes_where_it_did_not() {
+    let keys = "model_list:\n  - { model_name: a, litellm_params: { model: openai/m, api_base: \"http://one.example/v1\", api_key: sk-one-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-two-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-six-0123456789abcdef } }\n  - { model_name: c, litellm_params: { model: openai/m, api_base: \"http://vllm:8000/v1\", api_key: EMPTY } }\n";
+    let (policy, told) = converted(keys);
+    for (place, key) in [
+        ("http://one.example/v1", "KEY_OF_A"),
+        ("https://api.openai.com/v1", "OPENAI_API_KEY"),
+        ("https://api.openai.com/v1", "KEY_OF_B"),
+    ] {
+        assert!(policy.contains(&format!("{{ base_url: \"{place}\", api_key: \"${{{key}}}\" }}")), "{policy}");
+        assert!(told.contains(&format!("set {key}")), "{told}");
+    }
+    assert!(policy.contains("{ base_url: \"http://vllm:8000/v1\" }"), "{policy}");
+    assert!(!policy.contains("0123456789abcdef") && !told.contains("0123456789abcdef"), "{policy}{told}");
+    // A map that takes over another's place is at that place.
+    let merged = "x: &d { api_base: \"http://h:1/v1\", api_key: os.environ/K, rpm: 1_000 }\nmodel_list:\n  - { model_name: a, litellm_params: { <<: *d, model: openai/m } }\n";
+    let (policy, _) = converted(merged);
+    assert!(
+        policy.contains("{ base_url: \"http://h:1/v1\", api_key: \"${K}\" }")
+            && policy.contains("requests_per_minute: 1000"),
+        "{policy}"
+    );
+    for (parameters, wanted) in [
+        ("model: github/gpt-4o", "who answers `github/gpt-4o` is not known here"),
+        ("model: jamba, custom_llm_provider: snowflake", "who answers `jamba` is not known here"),
+        ("model: openai/m, api_base: \"http://user:sk-x@h/v1\"", "its `api_base` is no URL of http or https alone"),
+        ("model: openai/m, api_base: \"localhost:8000\"", "its `api_base` is no URL of http or https alone"),
+        ("model: os.environ/MODEL", "which model it is stands in a variable"),
+        ("model: gpt-4o, api_key: os.environ/", "it names a variable that cannot be one"),
+        ("model: gpt-4o, litellm_credential_name: nobody", "there is no credential `nobody`"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("config.yaml"), model(parameters)).expect("written");
+        let told = run(folder.path(), &["import", "litellm-config", "config.yaml", "-o", "policy.yaml"]);
+        assert!(
+            told.starts_with("exit code: 1") && told.contains(wanted) && !told.contains("sk-x"),
+            "{parameters}: {told}"
+        );
+    }
+}
+
+#[test]
+fn odd_settings_mean_what_they_meant_or_are_said() {
+    for (config, wanted, said) in [
+        (
+            model("model: anthropic/claude-x, api_base: \"https://api.anthropic.com\""),
+            "base_url: \"https://api.anthropic.com/v1\"",
+            "wrote",
+        ),
+        (
+            model("model: azure/prod, api_base: os.environ/AZ"),
+            "base_url: \"${AZ}/openai/v1\"",
+            "`AZ` must hold its place without `/openai/v1`",
+        ),
+        (
+            model("model: gpt-4o, timeout: 0") + "litellm_settings: { request_timeout: 0, allowed_fails: 0 }",
+            "breaker: { failures: 1, open_for: 5s } }",
+            "wrote",
+        ),
+        (
+            model("model: gpt-4o, timeout: 60, stream_timeout: 5, organization: o"),
+            "timeouts: { total: 60s, first_byte: 5s }",
+            "`organization` of `a` is not taken over",
+        ),
+        (
+            model("model: gpt-4o, rpm: os.environ/RPM, input_cost_per_token: -1"),
+            "# price:",
+            "`rpm` of `a` is not taken over",
+        ),
+        (model("model: gpt-4o, input_cost_per_token: 1e300, output_cost_per_token: 1"), "# price:", "wrote"),
+        (
+            model("model: gpt-4o") + "router_settings: { num_retries: 2.5, routing_strategy: latency-based-routing }",
+            "retries: { times: 2 }",
+            "`routing_strategy` of router_settings is not taken over",
+        ),
+        (
+            model("model: gpt-4o") + "router_settings: { model_group_alias: { a: a, b: a, b*: a, cascade: a } }",
+            "{ when: { model: \"b\" }, tiers: [\"a\"] }",
+            "the alias `a` is left out: a model has this name",
+        ),
+        (
+            model("model: gpt-4o") + "router_settings: { model_group_alias: { cascade: a } }",
+            "name: cascade-2\n",
+            "wrote",
+        ),
+        (
+            model("model: gpt-4o") + "litellm_settings: { cache: yes, cache_params: { type: local, ttl: 30 } }",
+            "ttl: 30s, sampled: true",
+            "wrote",
+        ),
+        (
+            model("model: gpt-4o")
+                + "litellm_settings: { cache: yes, cache_params: { supported_call_types: [embedding] } }",
+            "upstream: openai\n",
+            "no tier has a cache",
+        ),
+        (
+            model("model: gpt-4o") + "litellm_settings: { fallbacks: [{ a: b }], drop_params: true }",
+            "upstream: openai\n",
+            "the fallbacks of `a` are left out: they are no list",
+        ),
+    ] {
+        let (policy, told) = converted(&config);
+        assert!(policy.contains(wanted), "{config}: {policy}");
+        assert!(told.contains(said), "{config}: {told}");
+    }
+    // Those of a later order stand by, whatever they might bear.
+    let ordered = "model_list:\n  - { model_name: a, litellm_params: { model: gpt-4o, order: 2, rpm: 10 } }\n  - { model_name: a, litellm_params: { model: openai/m, order: 1, api_base: \"http://x/v1\" } }\n  - { model_name: a, litellm_params: { model: openai/m, order: 1, api_base: \"http://y/v1\" } }\n";
+    let (policy, _) = converted(ordered);
+    for weight in ["{ name: openai, weight: 0 }", "{ name: openai-2, weight: 1, ", "{ name: openai-3, weight: 1, "] {
+        assert!(policy.contains(weight), "{policy}");
+    }
+    // Names that YAML or a terminal would take for something else.
+    let named = "model_list:\n  - { model_name: \"null\", litellm_params: { model: gpt-4o } }\n  - { model_name: \"llama:\", litellm_params: { model: gpt-4o } }\n  - { model_name: \"a\\e[2J\\n- b\", litellm_params: { model: gpt-4o } }\n";
+    let (policy, told) = converted(named);
+    assert!(policy.contains("name: \"null\"") && policy.contains("name: \"llama:\""), "{policy}");
+    assert!(!told.contains('\x1b') && told.contains("is left out: its name has such characters"), "{told}");
+}
+
 #[test]
 fn a_configuration_that_cannot_become_a_policy_says_why() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -148,10 +282,7 @@ fn a_configuration_that_cannot_become_a_policy_says_why() {
             "model_list: [{ model_name: a, litellm_params: { model: bedrock/x } }]",
             "`bedrock` is not asked here: it speaks an API of its own",
         ),
-        (
-            "model_list: [{ model_name: a, litellm_params: { model: hosted_vllm/x } }]",
-            "needs an `api_base` that is a plain URL",
-        ),
+        ("model_list: [{ model_name: a, litellm_params: { model: hosted_vllm/x } }]", "it needs an `api_base`"),
         ("litellm_settings: {}", "there is no `model_list` with a model"),
         ("model_list: [", "is no YAML"),
         ("- a list", "there is no `model_list` with a model"),

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{Served, client, root, shown};
+use support::{Served, append, cascade, client, root, shown};
 
 /// What a gateway shows that has answered one prompt whole, one streamed, and refused one.
 async fn scraped() -> String {
@@ -71,12 +71,38 @@ async fn prometheus_own_checker_has_nothing_to_say() {
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{}", shown(&output));
 }
 
+/// What a gateway shows that has all there is: limits, and a calibration that is watched.
+async fn everything() -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [limited, tuned] = ["limited.yaml", "tuned.yaml"].map(|name| folder.path().join(name));
+    let demo = std::fs::read_to_string(root().join("policies/demo.yaml")).expect("readable");
+    let limits = "    model: davinci-demo\n    limits: { requests_per_minute: 600 }\n";
+    std::fs::write(&limited, demo.replace("    model: davinci-demo\n", limits)).expect("written");
+    let calibrated = cascade()
+        .args(["calibrate", "fixtures", "--max-loss", "0.25", "--confidence", "0.8", "--policy"])
+        .arg(&limited)
+        .arg("-o")
+        .arg(&tuned)
+        .output()
+        .expect("it runs");
+    assert!(calibrated.status.success(), "{}", shown(&calibrated));
+    append(&tuned, "drift: {}\n");
+    let (_served, metrics) = Served::start_with_metrics(&tuned);
+    client().get(metrics).send().await.expect("metrics").text().await.expect("text")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn each_metric_is_in_the_docs() {
-    let text = scraped().await;
+    let (some, all) = (scraped().await, everything().await);
+    let named = |text: &str| text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert!(named(&all) > named(&some));
+    // Escalations have samples once there was one.
+    let text = all + &some;
     let kinds: Vec<(&str, &str)> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
-    let rows = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' ')).map(|(name, help)| {
+    let mut seen = std::collections::HashSet::new();
+    let families = text.lines().filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '));
+    let rows = families.filter(|(name, _)| seen.insert(*name)).map(|(name, help)| {
         let kind = kinds.iter().find(|(known, _)| *known == name).expect("a type").1;
         let sample = text
             .lines()

@@ -47,7 +47,7 @@ async fn from_init_to_a_replay_of_what_was_recorded() {
     let folder = tempfile::tempdir().expect("a folder");
     let fake = Fake::start(upstream).await;
     let mut session = Session { folder: folder.path(), base_url: &fake.base_url, transcript: String::new() };
-    session.run("cascade init");
+    session.run("cascade init --no-local");
     session.run("cascade check policy.yaml");
     session.run("cascade doctor --policy policy.yaml --free");
     session.run("cascade doctor --policy policy.yaml");

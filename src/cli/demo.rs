@@ -33,6 +33,9 @@ pub(super) struct Demo {
     /// Stop after so many, and say what was saved; left out: until Ctrl-C
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     requests: Option<u32>,
+    /// Allow an address that other machines can reach
+    #[arg(long)]
+    public: bool,
     /// Write no line per request
     #[arg(long, short)]
     quiet: bool,
@@ -48,19 +51,18 @@ struct AsServed {
 impl Demo {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let [listen, admin] = [self.listen, self.admin].map(|address| address.to_string());
-        let quiet = self.quiet.then_some("--quiet");
-        let arguments = ["cascade", "--listen", &listen, "--admin", &admin].into_iter().chain(quiet);
+        let more = [self.quiet.then_some("--quiet"), self.public.then_some("--public")];
+        let arguments =
+            ["cascade", "--listen", &listen, "--admin", &admin].into_iter().chain(more.into_iter().flatten());
         let AsServed { serve } = AsServed::try_parse_from(arguments)?;
         let traffic = Traffic {
             exchanges: recording::load("embedded")?,
             every: Duration::from_secs(1) / self.rate,
             requests: self.requests,
         };
-        serve.run_beside(|addresses| async move {
-            if let Err(error) = traffic.send(addresses).await {
-                tracing::error!("the demo's traffic has ended: {error:#}");
-            }
-        })
+        serve.run_beside(
+            |addresses| async move { traffic.send(addresses).await.context("the demo's traffic has ended") },
+        )
     }
 }
 

@@ -73,8 +73,7 @@ impl LitellmConfig {
         let made = imported::policy(&configurations).map_err(|why| anyhow!("{why}"))?;
         // Whether the keys are there is for `cascade doctor` to say.
         let read = Policy::parse("policy", &made.policy, Outside { demands_variables: false, ..Outside::none() });
-        let (policy, _) =
-            read.map_err(|problems| anyhow!("cannot make a policy of it: {problems}\n{}", made.policy))?;
+        let (policy, _) = read.map_err(|problems| anyhow!("cannot make a policy of it: {problems}"))?;
         std::fs::write(&self.output, &made.policy)
             .with_context(|| format!("cannot write {}", self.output.display()))?;
         let tiers: Vec<String> = policy.tiers.iter().map(|tier| format!("{} ({})", tier.name, tier.model)).collect();

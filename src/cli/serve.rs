@@ -77,6 +77,8 @@ pub(super) struct Serve {
 /// What is written once nothing is served any more.
 struct Closing {
     is_drained: bool,
+    /// How what went on beside it ended.
+    ended: anyhow::Result<()>,
     books: Books,
     traces: Option<Arc<Traces>>,
     recorder: Arc<ArcSwapOption<Recorder>>,
@@ -90,13 +92,13 @@ pub(super) struct Addresses {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        self.run_beside(|_| std::future::pending())
+        self.run_beside(|_| std::future::pending::<anyhow::Result<()>>())
     }
 
     /// Serves as long as what is made with the addresses lasts, and nobody stops it.
     pub(super) fn run_beside<F>(self, beside: impl FnOnce(Addresses) -> F) -> anyhow::Result<ExitCode>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = anyhow::Result<()>> + Send,
     {
         let loaded = load::load(self.policy.as_deref(), true)?;
         let is_open = |address: &&SocketAddr| !address.ip().is_loopback() && !self.public;
@@ -130,7 +132,7 @@ impl Serve {
         } else {
             lines.init();
         }
-        let spans = Spans::of_environment()?.map(Arc::new);
+        let spans = Spans::of_environment(self.tls_cert.is_some())?.map(Arc::new);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let closing = runtime.block_on(self.serve(loaded, log, spans.clone(), beside))?;
         // Streams that are still open end here; then they are noted, too.
@@ -146,7 +148,7 @@ impl Serve {
         };
         tracing::warn!("{how}");
         drop(until_written);
-        Ok(ExitCode::SUCCESS)
+        closing.ended.map(|()| ExitCode::SUCCESS)
     }
 
     /// Serves until it is told to stop; what is to be written then.
@@ -158,7 +160,7 @@ impl Serve {
         beside: impl FnOnce(Addresses) -> F,
     ) -> anyhow::Result<Closing>
     where
-        F: Future<Output = ()> + Send + 'static,
+        F: Future<Output = anyhow::Result<()>> + Send,
     {
         let clock = SystemClock::start();
         let traces = self.traces.as_deref().map(|path| {
@@ -178,7 +180,11 @@ impl Serve {
             clock,
             Lasting {
                 audience: Audience { traces: traces.clone(), recent: self.admin.map(|_| Arc::default()), spans },
-                hosts: if self.public { Hosts::Any } else { Hosts::Local },
+                hosts: if self.public && self.admin.as_ref().is_some_and(|admin| !admin.ip().is_loopback()) {
+                    Hosts::Any
+                } else {
+                    Hosts::Local
+                },
                 log,
                 room: room.clone(),
                 recorder: recorder.clone(),
@@ -217,16 +223,17 @@ impl Serve {
         }
         let door = Door { listener, certificate: in_force, room, bounds };
         let beside = beside(Addresses { gateway, admin });
+        let mut ended = Ok(());
         let ends = async {
             tokio::select! {
                 () = shutdown => {}
-                () = beside => {}
+                how = beside => ended = how,
             }
         };
         let is_drained = serve(door, routes, clock, ends).await;
         // What blocks in place would go on, and find that there are no timers any more.
         clock.within(Duration::from_secs(1), keepers.shutdown()).await;
-        Ok(Closing { is_drained, books, traces, recorder })
+        Ok(Closing { is_drained, ended, books, traces, recorder })
     }
 }
 

@@ -1,8 +1,8 @@
 //! What an operator looks at, on a listener of its own: the dashboard, and what it is
 //! made from.
 //!
-//! Invariant: nothing can be changed here, nothing told has a client's or a model's
-//! words in it, and a page of another site cannot read it.
+//! Invariant: nothing can be changed here, nothing told is of a prompt's or an
+//! answer's text, and a page of another site cannot read it.
 
 use std::net::IpAddr;
 use std::sync::Arc;

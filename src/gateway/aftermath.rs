@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::StatusCode;
 
-use super::Gateway;
 use super::bill::Bill;
 use super::meters::{End, baseline};
 use super::recorder::Recorder;
 use super::room::Held;
+use super::{ApiError, Gateway};
 use crate::answer::{Answer, Gathered};
 use crate::clock::Clock;
 use crate::explanation::Explanation;
@@ -36,6 +37,8 @@ pub(super) struct Decided<'a, U, C: Clock> {
     pub prompt: &'a Prompt,
     pub trace: &'a Trace,
     pub id: &'a str,
+    /// When it came.
+    pub arrived: Duration,
 }
 
 /// A stream that has ended.
@@ -50,13 +53,12 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
     /// Notes it now, where the answer is whole; where it flows, once it has ended: until
     /// then it is `held` in memory.
     pub fn note(self, flow: Option<Flow>, bill: Option<Bill<C>>, held: Option<Held>) -> Option<Flow> {
-        let arrived = self.gateway.clock.now().saturating_sub(self.trace.elapsed);
         let drawn = self.draw();
         let Some(flow) = flow else {
-            self.ended(bill, None, arrived, drawn);
+            self.ended(bill, None, drawn);
             return None;
         };
-        let Self { gateway, policy, ladder, prompt, trace, id } = self;
+        let Self { gateway, policy, ladder, prompt, trace, id, arrived } = self;
         gateway.meters.first_token(trace.elapsed);
         let following = Following {
             gateway: gateway.clone(),
@@ -90,7 +92,7 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
         !(self.prompt.is_kept_upstream || self.prompt.one_tier)
     }
 
-    fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>, arrived: Duration, drawn: Option<bool>) {
+    fn ended(&self, bill: Option<Bill<C>>, flowed: Option<Flowed>, drawn: Option<bool>) {
         let Self { gateway, policy, prompt, trace, .. } = *self;
         let flowed_tokens = flowed.as_ref().map(|flowed| flowed.tokens);
         if let Some(mut bill) = bill {
@@ -98,21 +100,28 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
         }
         gateway.meters.note(policy, prompt, trace, flowed.as_ref().map(|flowed| (flowed.end, flowed.tokens)));
         if gateway.audience.is_there() {
-            let now = gateway.clock.since_1970();
-            gateway.audience.tell(self.told(flowed.as_ref(), arrived, now), now);
+            // A stream ends now, a whole answer ended when the cascade did.
+            let ago = gateway.clock.now().saturating_sub(self.arrived);
+            let came = gateway.clock.since_1970().saturating_sub(ago);
+            let ended = came + if flowed.is_some() { ago } else { trace.elapsed };
+            gateway.audience.tell(self.told(flowed.as_ref(), came), ended);
         }
         if let (Some(recorder), Some(every_tier)) = (&gateway.recorder, drawn) {
-            self.record(recorder, flowed, arrived, every_tier);
+            self.record(recorder, flowed, every_tier);
         }
     }
 
-    /// What is told of it to those who want to know.
-    fn told(&self, flowed: Option<&Flowed>, arrived: Duration, now: Duration) -> Explanation {
+    /// What is told of it, which came at this time since 1970, to those who want to know.
+    fn told(&self, flowed: Option<&Flowed>, came: Duration) -> Explanation {
         let Self { gateway, policy, prompt, trace, id, .. } = *self;
         let mut told = Explanation::of(policy, prompt, trace, id, false);
-        let ago = gateway.clock.now().saturating_sub(arrived);
-        told.at_ms = u64::try_from(now.saturating_sub(ago).as_millis()).ok();
-        let Some(at) = trace.served else { return told };
+        told.at_ms = u64::try_from(came.as_millis()).ok();
+        let Some(at) = trace.served else {
+            let error = ApiError::exhausted(policy, trace, &gateway.not_recorded_hint);
+            told.status = Some(error.status().as_u16());
+            return told;
+        };
+        told.status = Some(StatusCode::OK.as_u16());
         let tokens = flowed.map(|flowed| flowed.tokens);
         if let Some(tokens) = tokens {
             let served = &mut told.attempts[at];
@@ -121,14 +130,15 @@ impl<U: Upstream, C: Clock> Decided<'_, U, C> {
         let of = |taken_as: fn(Tokens) -> Tokens| {
             baseline(policy, prompt, &trace.attempts[at], tokens, taken_as).map(Usd::dollars)
         };
+        told.is_broken = flowed.is_some_and(|flowed| flowed.end == End::Broken);
         told.is_less |= flowed.is_some_and(|flowed| flowed.end != End::Whole);
         told.baseline_usd = of(|tokens| tokens);
         told.baseline_if_cached_usd = of(|tokens| Tokens { cached_input: tokens.input, ..tokens });
         told
     }
 
-    fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>, arrived: Duration, every_tier: bool) {
-        let Self { gateway, policy, ladder, prompt, trace, id } = *self;
+    fn record(&self, recorder: &Arc<Recorder>, flowed: Option<Flowed>, every_tier: bool) {
+        let Self { gateway, policy, ladder, prompt, trace, id, arrived } = *self;
         let name = |tier: usize| policy.tiers[tier].name.clone();
         let each = trace.attempts.iter().filter_map(|attempt| Some((name(attempt.tier), Word::of(attempt)?)));
         let mut answers: Vec<(String, Word)> = each.collect();
@@ -230,6 +240,6 @@ impl<U: Upstream, C: Clock> Drop for Following<U, C> {
         let bill = self.bill.take();
         let (arrived, drawn) = (self.arrived, self.drawn);
         let Self { gateway, policy, ladder, prompt, trace, id, .. } = self;
-        Decided { gateway, policy, ladder, prompt, trace, id }.ended(bill, Some(flowed), arrived, drawn);
+        Decided { gateway, policy, ladder, prompt, trace, id, arrived }.ended(bill, Some(flowed), drawn);
     }
 }

@@ -217,6 +217,11 @@ impl ApiError {
         Self::of_failure(failure, message, not_recorded_hint)
     }
 
+    /// The HTTP status.
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The one map from a failure to a status; `message` says what happened.
     #[must_use]
     pub fn of_failure(failure: &Failure, message: String, not_recorded_hint: &str) -> Self {

@@ -2,6 +2,7 @@
 //! one answer with their choices in order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -43,16 +44,17 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     let answered: Vec<_> = stream::iter(asked).buffered(AT_ONCE).collect().await;
     let elapsed = gateway.clock.now().saturating_sub(start);
     if let Some(bill) = &mut bill {
-        bill.add(answered.iter().map(|(trace, _)| (all, trace)), None);
+        bill.add(answered.iter().map(|(_, trace, _)| (all, trace)), None);
     }
-    for (number, (trace, _)) in answered.iter().enumerate() {
+    for (number, (arrived, trace, _)) in answered.iter().enumerate() {
         note(policy, trace, id, elapsed);
         if let Some(prompt) = &all.one_of_list(number, list[number]) {
-            Decided { gateway, policy, ladder, prompt, trace, id: &format!("{id}-{number}") }.note(None, None, None);
+            Decided { gateway, policy, ladder, prompt, trace, id: &format!("{id}-{number}"), arrived: *arrived }
+                .note(None, None, None);
         }
     }
     let mut merged: Option<Value> = None;
-    for (_, body) in &answered {
+    for (_, _, body) in &answered {
         match body {
             Ok(body) => match serde_json::from_slice(body) {
                 Ok(body @ Value::Object(_)) => merge(&mut merged, body),
@@ -64,7 +66,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     let mut response = merged.unwrap_or_default().to_string().into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    describe(headers, policy, answered.iter().map(|(trace, _)| trace), id);
+    describe(headers, policy, answered.iter().map(|(_, trace, _)| trace), id);
     response
 }
 
@@ -75,9 +77,10 @@ async fn ask<U: Upstream, C: Clock>(
     all: &Prompt,
     number: usize,
     text: &RawValue,
-) -> (Trace, Result<Bytes, ApiError>) {
+) -> (Duration, Trace, Result<Bytes, ApiError>) {
+    let arrived = gateway.clock.now();
     let Some(prompt) = all.one_of_list(number, text) else {
-        return (Trace::default(), Err(ApiError::unreadable_answer()));
+        return (arrived, Trace::default(), Err(ApiError::unreadable_answer()));
     };
     let Run { trace, .. } = gateway.cascade.run(ladder, &prompt).await;
     let policy = &*gateway.cascade.policy();
@@ -85,7 +88,7 @@ async fn ask<U: Upstream, C: Clock>(
         Some(served) => whole_of(policy, &prompt, served),
         None => Err(ApiError::exhausted(policy, &trace, &gateway.not_recorded_hint)),
     };
-    (trace, body)
+    (arrived, trace, body)
 }
 
 /// Appends the choices of one answer, numbered on, and adds its usage up.

@@ -177,7 +177,8 @@ async fn run<U: Upstream, C: Clock>(
     let Run { trace, flow } = gateway.cascade.run(ladder, prompt).await;
     waiting.end();
     note(policy, &trace, id, gateway.clock.now().saturating_sub(start));
-    let flow = Decided { gateway, policy, ladder, prompt, trace: &trace, id }.note(flow, bill, Some(held));
+    let flow =
+        Decided { gateway, policy, ladder, prompt, trace: &trace, id, arrived: start }.note(flow, bill, Some(held));
     if gateway.cascade.is_sampled() {
         let (gateway, policy, prompt, trace) = (gateway.clone(), policy.clone(), prompt.clone(), trace.clone());
         // Off the client's path.

@@ -74,6 +74,8 @@ pub(super) struct Meters {
     first_token: Histogram<14>,
     /// In picodollars: of answers that were asked for, and from a cache.
     baseline: Counts<2>,
+    /// What was spent on those.
+    compared: Counts<2>,
     unpriced: AtomicU64,
     left: Counts<2>,
 }
@@ -111,6 +113,7 @@ impl Meters {
             overhead: Histogram::default(),
             first_token: Histogram::default(),
             baseline: Counts::default(),
+            compared: Counts::default(),
             unpriced: AtomicU64::new(0),
             left: Counts::default(),
         }
@@ -164,9 +167,15 @@ impl Meters {
             Some((End::Whole, _)) | None => {}
         }
         let tokens = flowed.map(|(_, tokens)| tokens);
-        // Where the cost is not known there is nothing to compare it with.
-        if let Some(baseline) = trace.cost().usd.and(baseline(policy, prompt, served, tokens, |tokens| tokens)) {
-            add(&self.baseline[usize::from(served.cache.is_free())], picodollars(baseline));
+        // Less than was asked for is not compared, nor where a side is not known.
+        if trace.is_stand_in() || flowed.is_some_and(|(end, _)| end != End::Whole) {
+            return;
+        }
+        let baseline = baseline(policy, prompt, served, tokens, |tokens| tokens);
+        if let Some((spent, baseline)) = trace.cost().usd.zip(baseline) {
+            let from = usize::from(served.cache.is_free());
+            add(&self.baseline[from], picodollars(baseline));
+            add(&self.compared[from], picodollars(spent));
         }
     }
 
@@ -245,9 +254,18 @@ impl Meters {
                 out.dollars(&[("tier", &tier.name), ("kind", kind)], cost);
             }
         }
-        out.family("cascade_baseline_cost_usd_total", "counter", "Dollars the last tier alone would have cost");
-        for (from, cost) in ["model", "cache"].iter().zip(&self.baseline) {
-            out.dollars(&[("from", from)], cost);
+        for (name, help, costs) in [
+            ("cascade_baseline_cost_usd_total", "Dollars the last tier alone would have cost", &self.baseline),
+            (
+                "cascade_compared_cost_usd_total",
+                "Dollars spent on the requests that the baseline is of",
+                &self.compared,
+            ),
+        ] {
+            out.family(name, "counter", help);
+            for (from, cost) in ["model", "cache"].iter().zip(costs) {
+                out.dollars(&[("from", from)], cost);
+            }
         }
         out.family("cascade_unpriced_total", "counter", "Attempts whose cost is not known, and is in no sum");
         out.count(&[], &self.unpriced);

@@ -1,6 +1,6 @@
 //! The last requests, and what all of them saved, for whoever looks.
 //!
-//! Invariant: bounded, and without texts of clients or models.
+//! Invariant: bounded, and without texts of prompts or answers.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,7 +32,9 @@ pub(super) struct Since<'a> {
     policy: &'a str,
     /// What to ask with next time.
     next: u64,
-    /// What all requests saved, in words.
+    /// What all requests saved.
+    savings: Savings,
+    /// The same in words.
     ledger: String,
     /// Those noted since, the oldest first.
     requests: Vec<Arc<Explanation>>,
@@ -57,10 +59,12 @@ impl Recent {
     /// What was noted after the first `seen`, as far as it is kept.
     pub(super) fn since<'a>(&self, policy: &'a str, seen: u64) -> Since<'a> {
         let inner = self.inner();
-        let new = usize::try_from(inner.noted.saturating_sub(seen)).unwrap_or(usize::MAX).min(inner.last.len());
+        // Whoever has seen more has seen another gateway's.
+        let seen = if seen > inner.noted { 0 } else { seen };
+        let new = usize::try_from(inner.noted - seen).unwrap_or(usize::MAX).min(inner.last.len());
         let requests = inner.last.range(inner.last.len() - new..).cloned().collect();
         let (next, savings) = (inner.noted, inner.savings.clone());
         drop(inner);
-        Since { policy, next, ledger: savings.to_string(), requests }
+        Since { policy, next, ledger: savings.to_string(), savings, requests }
     }
 }

@@ -23,6 +23,9 @@ use opentelemetry_sdk::trace::{
 
 use crate::explanation::{Explanation, Told};
 
+/// What is wrong with a stream that the upstream broke off.
+const BROKEN: &str = "stream_interrupted";
+
 /// How long what waits may take to be sent at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,8 @@ pub struct Spans {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     counts: Arc<SpanCounts>,
+    /// What clients speak.
+    scheme: &'static str,
 }
 
 /// The first of these variables that is set to something.
@@ -57,7 +62,7 @@ impl Spans {
     ///
     /// # Errors
     /// Where they say what cannot be.
-    pub fn of_environment() -> anyhow::Result<Option<Self>> {
+    pub fn of_environment(is_tls: bool) -> anyhow::Result<Option<Self>> {
         use opentelemetry_otlp as otlp;
         let is = |name: &str, word: &str| std::env::var(name).is_ok_and(|value| value.eq_ignore_ascii_case(word));
         let endpoint = variable([otlp::OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, otlp::OTEL_EXPORTER_OTLP_ENDPOINT]);
@@ -81,10 +86,11 @@ impl Spans {
         }
         let exporter = otlp::SpanExporter::builder().with_http().with_http_client(client.build()?);
         let exporter = exporter.with_protocol(Protocol::HttpBinary).with_timeout(timeout).build();
-        Ok(Some(Self::to(exporter.with_context(|| format!("cannot send spans to {endpoint}"))?)))
+        let exporter = exporter.with_context(|| format!("cannot send spans to {endpoint}"))?;
+        Ok(Some(Self::to(exporter, if is_tls { "https" } else { "http" })))
     }
 
-    fn to(exporter: impl SpanExporter + 'static) -> Self {
+    fn to(exporter: impl SpanExporter + 'static, scheme: &'static str) -> Self {
         use opentelemetry_sdk::trace::{OTEL_BSP_MAX_QUEUE_SIZE, OTEL_BSP_MAX_QUEUE_SIZE_DEFAULT};
         let counts = Arc::new(SpanCounts::default());
         let capacity = std::env::var(OTEL_BSP_MAX_QUEUE_SIZE).ok().and_then(|value| value.parse().ok());
@@ -103,7 +109,7 @@ impl Spans {
             .build();
         let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME")).with_version(env!("CARGO_PKG_VERSION"));
         let tracer = provider.tracer_with_scope(scope.build());
-        Self { provider, tracer, counts }
+        Self { provider, tracer, counts, scheme }
     }
 
     /// What became of spans so far.
@@ -127,8 +133,8 @@ impl Spans {
             .with_start_time(at(start_ms))
             .with_attributes([
                 KeyValue::new("http.request.method", "POST"),
-                KeyValue::new("http.route", route.clone()),
-                KeyValue::new("url.path", route),
+                KeyValue::new("http.route", route),
+                KeyValue::new("url.scheme", self.scheme),
                 KeyValue::new("gen_ai.request.model", told.model.clone()),
             ])
             .start_with_context(&self.tracer, &parent);
@@ -139,10 +145,11 @@ impl Spans {
         own.into_iter().for_each(|(name, value)| root.set_attribute(KeyValue::new(name, value.clone())));
         let costs = [("cascade.cost_usd", told.cost_usd), ("cascade.baseline_cost_usd", told.baseline_usd)];
         costs.into_iter().for_each(|(name, usd)| set(&mut root, name, usd));
-        if let Some(tier) = &told.served {
-            root.set_attribute(KeyValue::new("cascade.tier", tier.clone()));
-        } else {
-            root.set_attribute(KeyValue::new("error.type", "every_tier_failed"));
+        set(&mut root, "cascade.tier", told.served.clone());
+        set(&mut root, "cascade.is_less", told.is_less.then_some(true));
+        set(&mut root, "http.response.status_code", told.status.map(i64::from));
+        if told.status.is_some_and(|status| status >= 500) || told.is_broken {
+            root.set_attribute(KeyValue::new("error.type", if told.is_broken { BROKEN } else { "every_tier_failed" }));
             root.set_status(Status::error(""));
         }
         let within = Context::new().with_remote_span_context(root.span_context().clone());
@@ -158,22 +165,27 @@ impl Spans {
 
     fn attempt(&self, told: &Explanation, attempt: &Told, within: &Context, start: SystemTime, end: SystemTime) {
         let operation = if told.endpoint == "/completions" { "text_completion" } else { "chat" };
-        // What a cache of ours answers is no call.
-        let is_ours = matches!(attempt.cache.as_str(), "hit" | "coalesced" | "similar");
+        let failed = attempt.outcome.strip_prefix("failed(").map(|rest| rest.trim_end_matches(')'));
+        // What a cache of ours answers is no call, nor is what our limits keep back.
+        let is_cached = matches!(attempt.cache.as_str(), "hit" | "coalesced" | "similar");
+        let is_ours = is_cached || matches!(failed, Some("limited" | "open"));
+        let name = if is_ours { format!("cascade {}", attempt.tier) } else { format!("{operation} {}", attempt.model) };
+        let call = [
+            KeyValue::new("gen_ai.operation.name", operation),
+            // The API that is spoken, whoever answers by it.
+            KeyValue::new("gen_ai.provider.name", "openai"),
+            KeyValue::new("gen_ai.request.model", attempt.model.clone()),
+        ];
         let mut span = self
             .tracer
-            .span_builder(format!("{operation} {}", attempt.model))
+            .span_builder(name)
             .with_kind(if is_ours { SpanKind::Internal } else { SpanKind::Client })
             .with_start_time(start)
-            .with_attributes([
-                KeyValue::new("gen_ai.operation.name", operation),
-                // The API that is spoken, whoever answers by it.
-                KeyValue::new("gen_ai.provider.name", "openai"),
-                KeyValue::new("gen_ai.request.model", attempt.model.clone()),
+            .with_attributes(call.into_iter().filter(|_| !is_ours).chain([
                 KeyValue::new("cascade.tier", attempt.tier.clone()),
                 KeyValue::new("cascade.outcome", attempt.outcome.clone()),
                 KeyValue::new("cascade.cache", attempt.cache.clone()),
-            ])
+            ]))
             .start_with_context(&self.tracer, within);
         let tokens = [
             ("gen_ai.usage.input_tokens", attempt.input_tokens),
@@ -183,12 +195,13 @@ impl Spans {
         set(&mut span, "cascade.threshold", attempt.threshold);
         set(&mut span, "cascade.cost_usd", attempt.cost_usd);
         for (name, count) in tokens {
-            set(&mut span, name, count.and_then(|count| i64::try_from(count).ok()));
+            set(&mut span, name, count.filter(|_| !is_ours).and_then(|count| i64::try_from(count).ok()));
         }
-        let has_answered = ["accepted", "rejected", "flowing"].iter().any(|word| attempt.outcome.starts_with(word));
-        if !has_answered {
-            let kind = attempt.outcome.split('(').next().unwrap_or_default().to_owned();
-            span.set_attribute(KeyValue::new("error.type", kind));
+        let is_broken = told.is_broken && attempt.outcome.starts_with("flowing");
+        // The status where there was one: `refused 429`.
+        let failed = failed.map(|why| why.trim_start_matches("refused ").to_owned());
+        if let Some(why) = failed.or(is_broken.then(|| BROKEN.to_owned())) {
+            span.set_attribute(KeyValue::new("error.type", why));
             span.set_status(Status::error(""));
         }
         span.end_with_timestamp(end);

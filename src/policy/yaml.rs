@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::problem::Problem;
 
@@ -86,8 +86,8 @@ impl Node {
     }
 }
 
-/// Reads one document as JSON: what stands without quotes and is a number, `true`,
-/// `false` or nothing is that.
+/// Reads one document as JSON, as readers of YAML 1.1 do: what stands without quotes and
+/// is a number, yes, no or nothing is that, and `<<` takes over what another map says.
 ///
 /// # Errors
 /// As of [`parse`].
@@ -96,8 +96,8 @@ pub fn value(source: &str) -> Result<Value, Problem> {
         match &node.data {
             Data::Scalar { text, plain: true } => match text.as_str() {
                 "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-                "true" | "True" | "TRUE" => Value::Bool(true),
-                "false" | "False" | "FALSE" => Value::Bool(false),
+                "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Value::Bool(true),
+                "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Value::Bool(false),
                 text => text.parse::<serde_json::Number>().map_or_else(|_| Value::from(text), Value::Number),
             },
             Data::Scalar { text, plain: false } => Value::from(text.as_str()),
@@ -107,7 +107,18 @@ pub fn value(source: &str) -> Result<Value, Problem> {
                     Data::Scalar { text, .. } => text.clone(),
                     Data::Seq(_) | Data::Map(_) => String::new(),
                 };
-                entries.iter().map(|(name, value)| (key(name), of(value))).collect()
+                let (merged, own): (Vec<_>, Vec<_>) =
+                    entries.iter().map(|(name, value)| (key(name), of(value))).partition(|(name, _)| name == "<<");
+                let mut all = Map::new();
+                // The first of several counts, and what stands here before them.
+                for (_, maps) in merged {
+                    let maps = if let Value::Array(maps) = maps { maps } else { vec![maps] };
+                    for (name, value) in maps.into_iter().rev().filter_map(|map| map.as_object().cloned()).flatten() {
+                        all.insert(name, value);
+                    }
+                }
+                all.extend(own);
+                Value::Object(all)
             }
         }
     }

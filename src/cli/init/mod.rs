@@ -27,6 +27,9 @@ pub(super) struct Init {
     /// Ask no server which models it has; only look at the environment
     #[arg(long)]
     offline: bool,
+    /// Look for no servers on this machine, only for keys
+    #[arg(long)]
+    no_local: bool,
 }
 
 /// A name, the variable of the key, the base URL.
@@ -55,7 +58,7 @@ impl Init {
             bail!("{} is there already; --force writes over it", self.to.display());
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let places = runtime.block_on(places(self.offline));
+        let places = runtime.block_on(places(self.offline, !self.offline && !self.no_local));
         if places.is_empty() {
             let variables: Vec<&str> = HOSTED.iter().map(|(_, variable, _)| *variable).collect();
             bail!(
@@ -86,8 +89,8 @@ impl Init {
 }
 
 /// What there is, and the models there.
-async fn places(is_offline: bool) -> Vec<Place> {
-    let local = LOCAL.iter().filter(|_| !is_offline).map(|(name, base_url)| (*name, None, (*base_url).to_owned()));
+async fn places(is_offline: bool, looks_here: bool) -> Vec<Place> {
+    let local = LOCAL.iter().filter(|_| looks_here).map(|(name, base_url)| (*name, None, (*base_url).to_owned()));
     let hosted = HOSTED.iter().filter_map(|(name, variable, base_url)| {
         key_in(variable)?;
         // Whoever points OpenAI's own libraries elsewhere means that place.

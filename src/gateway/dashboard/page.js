@@ -2,10 +2,10 @@
 // is shown is set as text, never as markup.
 "use strict";
 
-const EVERY_MS = 2000, SPAN = 60; // Two minutes.
+const EVERY_MS = 2000, SPAN = 60, SHOWN = 50; // Two minutes; requests.
 const $ = (id) => document.getElementById(id);
 const history = []; // Answered by each tier, from one look to the next.
-let before = null, after = 0, requests = [], isPaused = false, digest = null;
+let before = null, after = 0, requests = [], isPaused = false, digest = null, lookedAt = 0;
 
 /** An element with properties and children; strings become text. */
 function el(name, properties = {}, ...children) {
@@ -44,17 +44,19 @@ function samples(text) {
   return { of, sum, tiers };
 }
 
-/** The value below which a share of a histogram lies: its bucket's upper bound. */
+/** The value below which a share of a histogram lies: its bucket's upper bound, in words. */
 function quantile(now, name, share) {
   const all = now.sum(`${name}_count`);
   const bucket = now.of(`${name}_bucket`).find(({ value }) => value >= share * all);
-  return all > 0 && bucket ? Number(bucket.labels.le) : null;
+  if (!(all > 0) || !bucket) return "–";
+  return bucket.labels.le === "+Inf" ? "more than any bucket" : `≤ ${ms(1000 * Number(bucket.labels.le))}`;
 }
 
 const count = (value) => Math.round(value).toLocaleString("en");
-const usd = (value) => value === null || value === undefined ? "unknown" : value === 0 ? "$0" : `$${value >= 1 ? value.toFixed(2) : value.toPrecision(3)}`;
+const places = (value) => Math.max(2, 2 - Math.floor(Math.log10(value)));
+const usd = (value) => value === null || value === undefined ? "unknown" : value === 0 ? "$0" : `$${value.toFixed(places(value))}`;
 const percent = (share) => Number.isFinite(share) ? `${(100 * share).toFixed(1)}%` : "–";
-const ms = (value) => value === null ? "–" : value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
+const ms = (value) => value < 10 ? `${value.toFixed(1)} ms` : `${Math.round(value)} ms`;
 const bytes = (value) => value < 1024 ? `${value} B` : value < 1 << 20 ? `${(value / 1024).toFixed(0)} KiB` : `${(value / (1 << 20)).toFixed(1)} MiB`;
 const colour = (at, all) => `color-mix(in oklab, var(--smallest), var(--largest) ${all > 1 ? (100 * at) / (all - 1) : 100}%)`;
 const answered = (now, tier) => now.sum("cascade_attempts_total", { tier, result: "accepted" }) + now.sum("cascade_attempts_total", { tier, result: "flowing" });
@@ -62,12 +64,10 @@ const numbers = (...values) => values.map((value) => el("td", { class: "number" 
 const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col", class: name.startsWith("#") ? "number" : "" }, name.replace("#", "")))));
 const bar = (share, style = {}) => el("span", { class: "track", "aria-hidden": "true" }, el("span", { class: "bar", style: { width: `${100 * Math.min(1, share || 0)}%`, ...style } }));
 
-function tiles(now) {
+function tiles(now, { compared, less, failed: lost }) {
   const total = now.tiers.reduce((all, tier) => all + answered(now, tier), 0);
-  const spent = ["served", "rejected", "judge"].reduce((all, kind) => all + now.sum("cascade_cost_usd_total", { kind }), 0);
-  const alone = now.sum("cascade_baseline_cost_usd_total", { from: "model" });
+  const spent = compared.served_usd + compared.rejected_usd + compared.judges_usd, alone = compared.baseline_usd;
   const saved = alone > 0 ? 1 - spent / alone : NaN;
-  const overhead = quantile(now, "cascade_overhead_seconds", 0.99);
   const failed = now.sum("cascade_requests_total", { status_class: "5xx" });
   const refused = now.sum("cascade_requests_total", { status_class: "4xx" });
   const dropped = ["cascade_traces_dropped_total", "cascade_exchanges_dropped_total", "cascade_log_lines_dropped_total"].reduce((all, name) => all + now.sum(name), 0);
@@ -75,10 +75,11 @@ function tiles(now) {
   $("tiles").replaceChildren(
     tile("Requests", count(now.sum("cascade_requests_total"))),
     tile("By the smallest", percent(answered(now, now.tiers[0]) / total), now.tiers[0]),
-    tile("Spent", usd(spent)),
+    tile("Spent", usd(spent), `on ${count(compared.requests)} answered by models`),
     tile("Last tier alone", usd(alone), "for as many tokens"),
     tile(saved < 0 ? "Lost" : "Saved", percent(Math.abs(saved)), "caches apart", saved < 0 ? "bad" : "good"),
-    tile("Ours, p99", overhead === null ? "–" : `≤ ${ms(1000 * overhead)}`),
+    tile("Ours, p99", quantile(now, "cascade_overhead_seconds", 0.99)),
+    tile("Not whole", count(less.requests + lost.requests), "stand-ins, cut, or nobody", less.requests + lost.requests > 0 ? "warn" : ""),
     tile("Failed, refused", `${count(failed)}, ${count(refused)}`, "", failed > 0 ? "bad" : ""),
     tile("Without a price", count(now.sum("cascade_unpriced_total")), "attempts", now.sum("cascade_unpriced_total") > 0 ? "warn" : ""),
     tile("Dropped", count(dropped), "traces, exchanges, log lines", dropped > 0 ? "warn" : ""),
@@ -86,7 +87,11 @@ function tiles(now) {
 }
 
 function live(now) {
-  if (before) {
+  // What a longer time or another ladder has brought is no bar of two seconds.
+  const isNext = before !== null && Date.now() - lookedAt < 2.5 * EVERY_MS && before.tiers.join() === now.tiers.join();
+  lookedAt = Date.now();
+  if (!isNext) history.length = 0;
+  if (isNext) {
     history.push(now.tiers.map((tier) => Math.max(0, answered(now, tier) - answered(before, tier))));
     history.splice(0, Math.max(0, history.length - SPAN));
   }
@@ -167,14 +172,20 @@ function held(now) {
 
 const kindOf = (outcome) => outcome.startsWith("accepted") || outcome.startsWith("flowing") ? "good" : outcome.startsWith("rejected") ? "warn" : "bad";
 
-function recent() {
-  const rows = requests.slice(-50).reverse().map((told) => el("tr", {},
+/** Puts new requests before those that are shown, which stay: a reader may be at one. */
+function recent(news) {
+  const body = $("recent").tBodies[0] ?? $("recent").appendChild(el("tbody"));
+  if (!$("recent").tHead) $("recent").prepend(head("at", "request", "asked for", "served by", "#cost", "#took", "way"));
+  const rows = news.slice(-SHOWN).reverse().map((told) => el("tr", {},
     el("td", {}, told.at_ms === null ? "" : new Date(told.at_ms).toLocaleTimeString("en-GB")),
     el("td", {}, el("button", { class: "link", type: "button", onclick: () => explain(told), "aria-haspopup": "dialog", "aria-label": `Why ${told.id} went its way` }, told.id.slice(0, 14))),
     el("td", {}, told.model), el("td", {}, told.served ?? el("span", { class: "bad" }, "nobody")),
     ...numbers(usd(told.cost_usd), ms(told.elapsed_ms)),
     el("td", { class: "way" }, ...told.attempts.map((attempt) => el("span", { class: kindOf(attempt.outcome) }, `${attempt.tier} ${attempt.outcome}${["off", "miss", ""].includes(attempt.cache) ? "" : ` (${attempt.cache})`}`)))));
-  $("recent").replaceChildren(head("at", "request", "asked for", "served by", "#cost", "#took", "way"), el("tbody", {}, ...rows.length ? rows : [el("tr", {}, el("td", { colspan: 7 }, "Nobody has asked yet."))]));
+  body.querySelector(".none")?.remove();
+  body.prepend(...rows);
+  while (body.rows.length > SHOWN) body.lastElementChild.remove();
+  if (body.rows.length === 0) body.append(el("tr", { class: "none" }, el("td", { colspan: 7 }, "Nobody has asked yet.")));
 }
 
 /** Why a request went the way it did. */
@@ -203,18 +214,23 @@ async function read(path) {
   return response;
 }
 
+/** What a screen reader is told, too; only where it is new. */
+function say(what) {
+  if ($("state").textContent !== what) $("state").textContent = what;
+}
+
 async function look() {
   try {
     const [text, news] = await Promise.all([read("/metrics").then((r) => r.text()), read(`/recent?after=${after}`).then((r) => r.json())]);
     // A gateway that began anew counts from 0 again.
-    if (news.next < after) [requests, before] = [[], null];
-    const isNew = news.next !== after || before === null;
+    if (news.next < after) {
+      [requests, before] = [[], null];
+      $("recent").tBodies[0]?.replaceChildren();
+    }
     after = news.next;
     requests = [...requests, ...news.requests].slice(-200);
     const now = samples(text);
-    tiles(now); live(now); tiers(now); escalations(now); scores(now); held(now);
-    // Rows under the reader's hand stay as long as they are the same.
-    if (isNew) recent();
+    tiles(now, news.savings); live(now); tiers(now); escalations(now); scores(now); held(now); recent(news.requests);
     $("ledger").textContent = news.ledger;
     $("identity").textContent = `${now.of("cascade_build_info")[0]?.labels.version ?? ""}, policy ${news.policy}`;
     if (digest !== news.policy) {
@@ -222,11 +238,10 @@ async function look() {
       digest = news.policy;
     }
     before = now;
-    $("state").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
-    $("state").className = "";
+    $("as-of").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
+    say("");
   } catch (error) {
-    $("state").textContent = `the gateway does not answer: ${error.message}`;
-    $("state").className = "lost";
+    say(`the gateway does not answer: ${error.message}`);
   }
 }
 
@@ -239,8 +254,7 @@ async function keepLooking() {
 
 $("pause").addEventListener("click", () => {
   isPaused = !isPaused;
-  $("pause").setAttribute("aria-pressed", String(isPaused));
   $("pause").textContent = isPaused ? "Go on" : "Pause";
-  if (isPaused) $("state").textContent += ", paused";
+  say(isPaused ? "paused" : "");
 });
 keepLooking();

@@ -75,10 +75,9 @@ impl Provider {
     ///
     /// # Errors
     /// Why it cannot be asked.
-    pub fn of<'a>(forced: Option<&str>, model: &'a str) -> Result<(&'static Self, &'a str), String> {
+    pub fn of<'a>(forced: Option<&str>, model: &'a str, has_place: bool) -> Result<(&'static Self, &'a str), String> {
         let find = |name: &str| PROVIDERS.iter().find(|provider| provider.prefixes.contains(&name));
-        let split = model.split_once('/');
-        let (named, rest) = match (forced, split) {
+        let (named, rest) = match (forced, model.split_once('/')) {
             (Some(forced), Some((prefix, rest))) if prefix == forced => (forced, rest),
             (Some(forced), _) => (forced, model),
             (None, Some((prefix, rest))) => (prefix, rest),
@@ -92,14 +91,22 @@ impl Provider {
         {
             return Err(format!("`{name}` is not asked here: {why}"));
         }
-        // A first part that is nobody's name belongs to the model's; without one the name
-        // itself tells.
-        let guessed = match model {
-            _ if model.starts_with("claude") => "anthropic",
-            _ if model.starts_with("gemini") => "gemini",
-            _ => "openai",
+        // Without a provider's name the model's tells, where nobody is sent what is not his.
+        let starts = |words: &[&str]| words.iter().any(|word| model.starts_with(word));
+        let guessed = match () {
+            () if forced.is_some() => None,
+            () if starts(&["claude-"]) => find("anthropic"),
+            () if starts(&["gemini-"]) => find("gemini"),
+            () if starts(&["gpt-", "chatgpt-", "o1", "o3", "o4", "text-davinci", "davinci", "babbage"]) => {
+                find("openai")
+            }
+            // Whoever is at that place, he is said to speak it.
+            () if has_place => find("openai"),
+            () => None,
         };
-        find(guessed).map(|provider| (provider, model)).ok_or_else(|| format!("nobody is known for `{model}`"))
+        guessed
+            .map(|provider| (provider, model))
+            .ok_or_else(|| format!("who answers `{model}` is not known here: write it as openai/ with an `api_base`"))
     }
 
     /// The base URL for a place that a configuration names.
@@ -107,7 +114,7 @@ impl Provider {
         let given = given.trim_end_matches('/');
         match self.prefixes[0] {
             // Its own API stands beside OpenAI's.
-            "ollama" if !given.ends_with("/v1") => format!("{given}/v1"),
+            "ollama" | "anthropic" if !given.ends_with("/v1") => format!("{given}/v1"),
             "azure" if !given.contains("/openai") => format!("{given}/openai/v1"),
             _ => given.to_owned(),
         }

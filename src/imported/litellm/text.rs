@@ -3,49 +3,59 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Converter, Deployment, Group, Place, is_plain, number, whole};
+use super::{Converter, Deployment, Group, Place, Settings, is_plain};
 
 /// Places of groups, and of those that stand in for them.
 type Fallbacks = BTreeMap<usize, BTreeSet<usize>>;
 
-/// A setting of the configuration by its name.
-type Setting<'a> = &'a dyn Fn(&str) -> Option<Value>;
-
 impl Converter {
-    pub(super) fn text(&mut self, setting: Setting<'_>, of: &dyn Fn(&str, &str) -> Option<Value>) -> String {
-        let fallbacks = self.fallbacks(setting);
+    pub(super) fn text(&mut self, settings: &Settings<'_>) -> String {
+        let fallbacks = self.fallbacks(settings);
         let names = self.names(&fallbacks);
+        let aliases = settings.either(|part| part.as_read("model_group_alias", Value::as_object));
+        // Clients name it for the whole ladder: nothing else has its name.
+        let is_taken = |name: &String| {
+            names.contains(name)
+                || self.groups.iter().any(|group| group.name == *name)
+                || aliases.is_some_and(|aliases| aliases.contains_key(name))
+        };
+        let numbered = (2..).map(|number| format!("cascade-{number}"));
         let ladder =
-            ["cascade", "ladder", "whole-ladder"].into_iter().find(|name| !names.iter().any(|tier| tier == name));
+            std::iter::once("cascade".to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default();
         let mut out = format!(
             "# Made by `cascade import litellm-config`. Clients that name one of the models get that\n\
              # tier, as before; those that name `{0}` get the smallest that answers well enough.\n\
              # The thresholds are starting points: record, replay and calibrate before you trust them.\n\
              name: {0}\n",
-            ladder.unwrap_or("whole-ladder")
+            ladder
         );
-        let timeout = of("litellm_settings", "request_timeout").or_else(|| setting("timeout"));
-        let places = self.places(timeout.as_ref().and_then(number));
+        let timeout = settings.all.seconds("request_timeout");
+        let timeout = timeout.or(settings.either(|part| part.seconds("timeout")));
+        let places = self.places(timeout, settings.router.seconds("stream_timeout"));
         out.push_str("\nupstreams:\n");
-        let breaker = match (
-            setting("allowed_fails").as_ref().and_then(whole),
-            setting("cooldown_time").as_ref().and_then(number),
-        ) {
+        let fails = settings.either(|part| part.number("allowed_fails"));
+        let cooldown = settings.either(|part| part.seconds("cooldown_time"));
+        let breaker = match (fails, cooldown) {
             (None, None) => String::new(),
             (fails, time) => {
-                let (fails, time) = (fails.map_or(String::new(), |n| format!("failures: {n}, ")), time.unwrap_or(5.0));
-                format!(", breaker: {{ {fails}open_for: {} }}", duration(time))
+                // It opened with the first failure above those that are allowed.
+                let fails = fails.map_or(String::new(), |n| format!("failures: {}, ", n.min(1e6).floor() + 1.0));
+                format!(", breaker: {{ {fails}open_for: {} }}", duration(time.unwrap_or(5.0)))
             }
         };
-        for Place { name, base_url, variable, timeout } in &places {
+        for Place { name, base_url, variable, timeout, first_byte } in &places {
             let key = variable.as_ref().map_or(String::new(), |name| format!(", api_key: \"${{{name}}}\""));
-            let time = timeout.map_or(String::new(), |time| format!(", timeouts: {{ total: {} }}", duration(time)));
-            let _ = writeln!(out, "  {name}: {{ base_url: \"{base_url}\"{key}{time}{breaker} }}");
+            let times = [("total", timeout), ("first_byte", first_byte)];
+            let times: Vec<String> =
+                times.iter().filter_map(|(name, time)| Some(format!("{name}: {}", duration((**time)?)))).collect();
+            let times =
+                if times.is_empty() { String::new() } else { format!(", timeouts: {{ {} }}", times.join(", ")) };
+            let _ = writeln!(out, "  {name}: {{ base_url: \"{base_url}\"{key}{times}{breaker} }}");
         }
-        let retries = setting("num_retries").as_ref().and_then(number).map(|times| times.min(10.0));
-        let cache = self.cache(of);
+        let retries = settings.either(|part| part.number("num_retries")).map(|times| times.floor().min(10.0));
+        let cache = self.cache(settings);
         out.push_str("\ntiers: # smallest first; prices in dollars per million tokens\n");
         let groups = std::mem::take(&mut self.groups);
         for (at, (group, name)) in groups.iter().zip(&names).enumerate() {
@@ -67,7 +77,7 @@ impl Converter {
                 );
             }
         }
-        let routes = self.routes(&groups, &names, &fallbacks, setting);
+        let routes = self.routes(&groups, &names, &fallbacks, aliases);
         if !routes.is_empty() {
             let _ = write!(out, "\nroutes: # the first that matches wins\n{routes}");
         }
@@ -87,13 +97,14 @@ impl Converter {
 
     /// The upstreams; each deployment is told which is its own. One tier names an upstream
     /// once: two models of a group at the same place are asked by two names of it.
-    fn places(&mut self, timeout: Option<f64>) -> Vec<Place> {
+    fn places(&mut self, timeout: Option<f64>, first_byte: Option<f64>) -> Vec<Place> {
         let mut places: Vec<Place> = Vec::new();
         let mut find = |place: &mut Place, taken: &[String]| {
             place.timeout = place.timeout.or(timeout);
-            let same = |known: &&Place| {
-                known.base_url == place.base_url && known.variable == place.variable && known.timeout == place.timeout
-            };
+            // The whole of it bounds its beginning.
+            place.first_byte =
+                place.first_byte.or(first_byte).filter(|time| place.timeout.is_none_or(|all| *time < all));
+            let same = |known: &&Place| Place { name: known.name.clone(), ..place.clone() } == **known;
             if let Some(known) = places.iter().filter(same).find(|known| !taken.contains(&known.name)) {
                 place.name.clone_from(&known.name);
                 return;
@@ -114,14 +125,21 @@ impl Converter {
             }
         }
         if let Some(place) = &mut self.catch_all {
-            find(place, &[]);
+            let is_there = self.groups.iter().flat_map(|group| &group.deployments).map(|one| &one.place);
+            // How long it may take does not matter for what passes through.
+            let same =
+                is_there.clone().find(|known| known.base_url == place.base_url && known.variable == place.variable);
+            match same {
+                Some(known) => *place = known.clone(),
+                None => find(place, &[]),
+            }
         }
         places
     }
 
     fn tier(&mut self, group: &Group, name: &str) -> String {
         let all = &group.deployments;
-        let mut out = format!("  - name: {name}\n    model: \"{}\"\n", all[0].model);
+        let mut out = format!("  - name: \"{name}\"\n    model: \"{}\"\n", all[0].model);
         if let [one] = &all[..] {
             let _ = writeln!(out, "    upstream: {}", one.place.name);
         } else {
@@ -136,7 +154,7 @@ impl Converter {
         prices.sort_by(|a, b| (a.0 + a.2).total_cmp(&(b.0 + b.2)));
         prices.dedup();
         if prices.len() > 1 {
-            self.note(format!(
+            self.note(&format!(
                 "deployments of `{}` have different prices: the highest counts for all of them",
                 group.name
             ));
@@ -160,44 +178,45 @@ impl Converter {
         let limits: Vec<String> =
             limits.iter().filter_map(|(name, limit)| Some(format!("{name}: {}", (*limit)?))).collect();
         if !limits.is_empty() {
-            self.note(
-                "rpm and tpm are kept here, added up over a group; LiteLLM's usual routing only weighs by them"
-                    .to_owned(),
-            );
+            self.note("rpm and tpm are kept here, added up over a group; LiteLLM's usual routing only weighs by them");
             let _ = writeln!(out, "    limits: {{ {} }}", limits.join(", "));
         }
         out
     }
 
     /// The cache of each tier.
-    fn cache(&mut self, of: &dyn Fn(&str, &str) -> Option<Value>) -> String {
-        let rules = of("litellm_settings", "cache_params").unwrap_or_default();
-        let is_on = of("litellm_settings", "cache") == Some(Value::Bool(true));
-        let is_asked_for =
-            rules["mode"] == "default_off" || rules["supported_call_types"].as_array().is_some_and(Vec::is_empty);
-        if !is_on {
+    fn cache(&mut self, settings: &Settings<'_>) -> String {
+        let rules = &settings.cache;
+        if !settings.all.is_true("cache") {
             return String::new();
         }
-        if is_asked_for {
-            self.note("answers were cached for those only who asked for it: no tier has a cache; `cache: { ttl: 10m }` gives it one".to_owned());
+        let is_of_chats = |kinds: &Vec<Value>| kinds.iter().any(|kind| kind == "acompletion" || kind == "completion");
+        let is_other =
+            rules.any("supported_call_types").and_then(Value::as_array).is_some_and(|kinds| !is_of_chats(kinds));
+        if rules.text("mode") == Some("default_off") || is_other {
+            self.note("chats were cached for those only who asked for it, or not at all: no tier has a cache; `cache: { ttl: 10m }` gives it one");
             return String::new();
         }
-        if rules["type"].as_str().is_none_or(|kind| kind != "local") {
-            self.note("the cache is in the gateway's own memory, each tier's apart".to_owned());
+        if rules.text("type") != Some("local") {
+            self.note("the cache is in the gateway's own memory, each tier's apart");
         }
-        let seconds =
-            ["default_in_memory_ttl", "default_in_redis_ttl", "ttl"].iter().find_map(|name| number(&rules[*name]));
+        let names = ["default_in_memory_ttl", "default_in_redis_ttl", "ttl"];
+        let seconds = names.iter().find_map(|name| rules.seconds(name));
         format!("    cache: {{ capacity: 64MiB, ttl: {}, sampled: true }}\n", duration(seconds.unwrap_or(600.0)))
     }
 
     /// Larger groups that stand in for smaller ones, by their places.
-    fn fallbacks(&mut self, setting: Setting<'_>) -> Fallbacks {
+    fn fallbacks(&mut self, settings: &Settings<'_>) -> Fallbacks {
         let mut found = Fallbacks::new();
-        let listed = setting("fallbacks").unwrap_or_default();
-        for (from, to) in listed.as_array().into_iter().flatten().filter_map(Value::as_object).flatten() {
-            for to in to.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let Some(listed) = settings.either(|part| part.as_read("fallbacks", Value::as_array)) else { return found };
+        for (from, targets) in listed.iter().filter_map(Value::as_object).flatten() {
+            let Some(targets) = targets.as_array() else {
+                self.note(&format!("the fallbacks of `{from}` are left out: they are no list"));
+                continue;
+            };
+            for to in targets {
                 let place = |name: &str| self.groups.iter().position(|group| group.name == name);
-                let why = match place(from).zip(place(to)) {
+                let why = match place(from).zip(to.as_str().and_then(place)) {
                     Some((from, to)) if from < to => {
                         found.entry(from).or_default().insert(to);
                         continue;
@@ -205,11 +224,12 @@ impl Converter {
                     Some(_) => "a ladder goes from smaller to larger",
                     None => "one of them is no tier here",
                 };
-                self.note(format!("the fallback from `{from}` to `{to}` is left out: {why}"));
+                let to = to.as_str().map_or_else(|| to.to_string(), str::to_owned);
+                self.note(&format!("the fallback from `{from}` to `{to}` is left out: {why}"));
             }
         }
         if !found.is_empty() {
-            self.note("fallbacks are ladders now: the larger tier is asked where the smaller one fails, and also where its answer is not good enough".to_owned());
+            self.note("fallbacks are ladders now: the larger tier is asked where the smaller one fails, and also where its answer is not good enough");
         }
         found
     }
@@ -230,12 +250,17 @@ impl Converter {
         names
     }
 
-    fn routes(&mut self, groups: &[Group], names: &[String], fallbacks: &Fallbacks, setting: Setting<'_>) -> String {
+    fn routes(
+        &mut self,
+        groups: &[Group],
+        names: &[String],
+        fallbacks: &Fallbacks,
+        aliases: Option<&Map<String, Value>>,
+    ) -> String {
         let mut out = String::new();
-        let place = |name: &str| groups.iter().position(|group| group.name == name);
         let route = |model: &str, at: usize| {
             let ladder = std::iter::once(&at).chain(fallbacks.get(&at).into_iter().flatten());
-            let ladder: Vec<&str> = ladder.map(|at| names[*at].as_str()).collect();
+            let ladder: Vec<String> = ladder.map(|at| format!("\"{}\"", names[*at])).collect();
             format!("  - {{ when: {{ model: \"{model}\" }}, tiers: [{}] }}\n", ladder.join(", "))
         };
         for (at, (group, name)) in groups.iter().zip(names).enumerate() {
@@ -243,12 +268,19 @@ impl Converter {
                 out.push_str(&route(&group.name, at));
             }
         }
-        for (alias, target) in setting("model_group_alias").unwrap_or_default().as_object().into_iter().flatten() {
+        for (alias, target) in aliases.into_iter().flatten() {
             let target = target.as_str().or_else(|| target["model"].as_str()).unwrap_or_default();
-            match place(target).filter(|_| is_plain(alias)) {
-                Some(at) => out.push_str(&route(alias, at)),
-                None => self.note(format!("the alias `{alias}` is left out: `{target}` is no tier here")),
-            }
+            let is_taken = names.contains(alias) || groups.iter().any(|group| group.name == *alias);
+            let why = match groups.iter().position(|group| group.name == target) {
+                Some(_) if is_taken => "a model has this name".to_owned(),
+                Some(_) if !is_plain(alias) || alias.contains('*') => "a name with such characters".to_owned(),
+                Some(at) => {
+                    out.push_str(&route(alias, at));
+                    continue;
+                }
+                None => format!("`{target}` is no tier here"),
+            };
+            self.note(&format!("the alias `{alias}` is left out: {why}"));
         }
         out
     }
@@ -258,19 +290,14 @@ impl Converter {
 /// does; those of a later `order` only where the others fail.
 fn weights(all: &[Deployment]) -> Vec<u64> {
     let first = all.iter().filter_map(|one| one.order).reduce(f64::min);
+    let is_first = |one: &&Deployment| first.is_none() || one.order == first;
     #[expect(clippy::cast_precision_loss, reason = "a share")]
     let picks: [fn(&Deployment) -> Option<f64>; 3] =
         [|one| one.weight, |one| one.requests.map(|n| n as f64), |one| one.tokens.map(|n| n as f64)];
-    let pick = picks.into_iter().find(|pick| all.iter().any(|one| pick(one).is_some_and(|weight| weight > 0.0)));
-    let raw = all.iter().map(|one| {
-        let is_later = first.is_some() && one.order.is_none_or(|order| Some(order) > first);
-        if is_later { 0.0 } else { pick.map_or(1.0, |pick| pick(one).unwrap_or(0.0)) }
-    });
-    let raw: Vec<f64> = raw.collect();
+    let pick = picks.into_iter().find(|pick| all.iter().filter(is_first).any(|one| pick(one).is_some_and(|n| n > 0.0)));
+    let weight = |one: &Deployment| pick.map_or(1.0, |pick| pick(one).unwrap_or(0.0));
+    let raw: Vec<f64> = all.iter().map(|one| if is_first(&one) { weight(one) } else { 0.0 }).collect();
     let most = raw.iter().copied().fold(0.0, f64::max);
-    if most <= 0.0 {
-        return (0..all.len()).map(|at| u64::from(at == 0)).collect();
-    }
     // As they are where they are small whole numbers, else in hundredths of the largest.
     let is_plain = raw.iter().all(|weight| weight.fract() == 0.0 && *weight <= 1000.0);
     let scale = if is_plain { 1.0 } else { 100.0 / most };
@@ -291,7 +318,7 @@ fn rounded(usd: f64) -> f64 {
 
 /// As a policy writes it, to the millisecond.
 fn duration(seconds: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held within a day")]
-    let all = (seconds.clamp(0.001, 86_400.0) * 1000.0).round() as u64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "held within a year")]
+    let all = (seconds.clamp(0.001, 3e7) * 1000.0).round() as u64;
     if all.is_multiple_of(1000) { format!("{}s", all / 1000) } else { format!("{all}ms") }
 }
