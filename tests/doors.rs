@@ -147,7 +147,9 @@ async fn bodies_that_find_no_room_are_shed_and_memory_stays_where_it_was() {
     let held = served.resident_kib();
     assert!(held < 80 << 10, "{held} KiB are resident");
     let metrics = client().get(metrics).send().await.expect("metrics").text().await.expect("a body");
-    assert!(metrics.contains(&format!("cascade_requests_shed_total {told}\n")), "{told}: {metrics}");
+    // Some may not have heard it: their connection was gone, or time was up.
+    let shed = metrics.lines().find_map(|line| line.strip_prefix("cascade_requests_shed_total ")?.parse().ok());
+    assert!(shed.is_some_and(|shed: usize| shed >= told && shed <= 40), "{told}: {metrics}");
     drop(waiting);
     SystemClock::start().sleep(Duration::from_millis(200)).await;
     let after = client().post(format!("{}/v1/chat/completions", served.url)).body(ASK).send().await;

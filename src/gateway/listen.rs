@@ -9,12 +9,12 @@ use arc_swap::ArcSwap;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::ApiError;
 use super::certificate::Certificate;
@@ -99,9 +99,9 @@ pub async fn serve<C: Clock + Unpin>(
     shutdown: impl Future<Output = ()>,
 ) -> bool {
     let Door { listener, certificate, room, bounds } = door;
-    let graceful = GracefulShutdown::new();
-    let mut http = auto::Builder::new(TokioExecutor::new()).http1_only();
-    http.http1().timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(MAX_HEAD);
+    let (stop, stopping) = watch::channel(());
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(MAX_HEAD);
     let mut shutdown: Pin<&mut _> = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -116,30 +116,37 @@ pub async fn serve<C: Clock + Unpin>(
         let Some(place) = room.connect() else { continue };
         let _ = socket.set_nodelay(true);
         let socket = Patient::new(socket, clock.clone(), bounds.stalled);
-        let (http, client, watcher) = (http.clone(), Client { current: current.clone(), place }, graceful.watcher());
+        let (http, client, stopping) = (http.clone(), Client { current: current.clone(), place }, stopping.clone());
         let Some(certificate) = &certificate else {
-            tokio::spawn(converse(http, socket, client, watcher));
+            tokio::spawn(converse(http, socket, client, stopping));
             continue;
         };
         let (acceptor, clock) = (certificate.acceptor(), clock.clone());
         tokio::spawn(async move {
             if let Some(Ok(socket)) = clock.within(bounds.head, acceptor.accept(socket)).await {
-                converse(http, socket, client, watcher).await;
+                converse(http, socket, client, stopping).await;
             }
         });
     }
     drop(listener);
-    clock.within(bounds.drain, graceful.shutdown()).await.is_some()
+    drop(stopping);
+    stop.send_replace(());
+    // Closed once every connection has let go of its end.
+    clock.within(bounds.drain, stop.closed()).await.is_some()
 }
 
-/// Answers what comes in on one connection.
+/// Answers what comes in on one connection; once all are stopping, what has begun.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    http: auto::Builder<TokioExecutor>,
+    http: http1::Builder,
     socket: S,
     client: Client,
-    watcher: Watcher,
+    mut stopping: watch::Receiver<()>,
 ) {
-    let connection = http.serve_connection_with_upgrades(TokioIo::new(socket), client).into_owned();
-    // A client that hangs up in the middle is no error worth a line.
-    let _ = watcher.watch(connection).await;
+    let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(socket), client).with_upgrades());
+    tokio::select! {
+        // A client that hangs up in the middle is no error worth a line.
+        _ = &mut connection => return,
+        _ = stopping.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }

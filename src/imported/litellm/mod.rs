@@ -96,7 +96,8 @@ pub fn policy(configurations: &[Value]) -> Result<Converted, String> {
         match value.as_str().and_then(|value| value.strip_prefix("os.environ/")) {
             Some(other) => _ = all.variables.insert(name.clone(), other.to_owned()),
             None => {
-                all.note(&format!("`{name}` of environment_variables is not copied: set it, where the policy names it"))
+                let what = "of environment_variables is not copied: set it, where the policy names it";
+                all.note(&format!("`{name}` {what}"));
             }
         }
     }

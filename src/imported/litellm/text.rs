@@ -26,10 +26,9 @@ impl Converter {
             std::iter::once("cascade".to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default();
         let mut out = format!(
             "# Made by `cascade import litellm-config`. Clients that name one of the models get that\n\
-             # tier, as before; those that name `{0}` get the smallest that answers well enough.\n\
+             # tier, as before; those that name `{ladder}` get the smallest that answers well enough.\n\
              # The thresholds are starting points: record, replay and calibrate before you trust them.\n\
-             name: {0}\n",
-            ladder
+             name: {ladder}\n"
         );
         let timeout = settings.all.seconds("request_timeout");
         let timeout = timeout.or(settings.either(|part| part.seconds("timeout")));
