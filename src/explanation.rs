@@ -123,7 +123,8 @@ impl Explanation {
     pub fn of(policy: &Policy, prompt: &Prompt, trace: &Trace, id: &str, keeps_text: bool) -> Self {
         const QUESTION_CHARS: usize = 200;
         const MODEL_CHARS: usize = 100;
-        let question: String = prompt.asked().question.chars().take(QUESTION_CHARS).collect();
+        // Read only where it is told: that takes a pass over all messages.
+        let question = || prompt.asked().question.chars().take(QUESTION_CHARS).collect();
         let mut attempts = Vec::new();
         for at in 0..trace.attempts.len() {
             attempts.push(told(policy, prompt, trace, at));
@@ -136,7 +137,7 @@ impl Explanation {
             policy: policy.digest.clone(),
             endpoint: prompt.endpoint.path().to_owned(),
             model: prompt.model.chars().take(MODEL_CHARS).collect(),
-            question: if keeps_text { question } else { String::new() },
+            question: if keeps_text { question() } else { String::new() },
             start: start(policy, prompt, trace),
             attempts,
             served: trace.served().map(|attempt| policy.tiers[attempt.tier].name.clone()),

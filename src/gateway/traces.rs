@@ -15,6 +15,8 @@ use crate::explanation::Explanation;
 
 /// Lines that may wait.
 const WAITING: usize = 4096;
+/// How long lines gather before they are written.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Writes traces to a file.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ impl Traces {
                     tracing::warn!("traces could not be written: {error}");
                 }
                 flushed.iter().for_each(|done| _ = done.try_send(()));
+                // Woken for each line it would cost the requests more than its work does.
+                std::thread::sleep(PAUSE);
             }
         });
         Ok(Self { send, dropped: AtomicU64::new(0) })

@@ -93,12 +93,11 @@ pub fn policy(configurations: &[Value]) -> Result<Converted, String> {
     let whole = Section::of(&merged);
     let mut all = Converter::default();
     for (name, value) in whole.any("environment_variables").and_then(Value::as_object).into_iter().flatten() {
-        match value.as_str().and_then(|value| value.strip_prefix("os.environ/")) {
-            Some(other) => _ = all.variables.insert(name.clone(), other.to_owned()),
-            None => {
-                let what = "of environment_variables is not copied: set it, where the policy names it";
-                all.note(&format!("`{name}` {what}"));
-            }
+        if let Some(other) = value.as_str().and_then(|value| value.strip_prefix("os.environ/")) {
+            all.variables.insert(name.clone(), other.to_owned());
+        } else {
+            let what = "of environment_variables is not copied: set it, where the policy names it";
+            all.note(&format!("`{name}` {what}"));
         }
     }
     for credential in whole.any("credential_list").and_then(Value::as_array).into_iter().flatten() {
