@@ -6,6 +6,7 @@
 mod books;
 mod calibrate;
 mod check;
+mod completions;
 mod demo;
 mod doctor;
 mod explain;
@@ -13,6 +14,7 @@ mod import;
 mod init;
 mod keys;
 mod load;
+mod man;
 mod renewal;
 mod replay;
 mod savings;
@@ -23,7 +25,7 @@ mod serving;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 #[derive(Debug, Parser)]
 #[command(name = "cascade", version, about, max_term_width = 100)]
@@ -58,6 +60,15 @@ enum Command {
     Keys(keys::Keys),
     /// Print the JSON Schema of policy files
     Schema(schema::Schema),
+    /// Print a script that completes commands in a shell
+    Completions(completions::Completions),
+    /// Write manual pages
+    Man(man::Man),
+}
+
+/// The whole command line, as clap knows it.
+fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the program with these arguments, the first being its own name.
@@ -82,6 +93,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Keys(keys) => keys.run(),
         Command::Schema(schema) => schema.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     match done {
         Ok(code) => code,
