@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::answer::Answer;
 use crate::exchange::Exchange;
 use crate::policy::{Accept, Policy, Tier};
@@ -16,7 +18,7 @@ use crate::stopping::all_states;
 use crate::tokens;
 
 /// One prompt that every tier has answered and somebody labelled.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
     /// What it shares with others.
     pub kin: Kin,
@@ -32,11 +34,15 @@ pub struct Row {
     pub refused: Vec<bool>,
     /// How far each tier's answer differs from the largest one's, 0..=1, in normal form.
     pub differs: Vec<f64>,
-    /// What a learned scorer sees in each state, by [`crate::stopping::state`].
+    /// What a learned scorer sees in each state, by [`crate::stopping::state`]; not
+    /// written down, nor is what follows: a report has no need of it.
+    #[serde(skip)]
     pub features: Vec<Features>,
     /// The features of the prompt alone.
+    #[serde(skip)]
     pub prompt: [f64; PROMPT_COUNT],
     /// Hashed words of the question.
+    #[serde(skip)]
     pub grams: Vec<(u32, f32)>,
 }
 
@@ -133,7 +139,7 @@ pub fn final_form(policy: &Policy, answer: Option<&Answer>) -> Form {
 }
 
 /// What two prompts may share, so that one tells about the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kin {
     /// The conversation.
     pub conversation: u64,
@@ -142,11 +148,16 @@ pub struct Kin {
 }
 
 impl Kin {
+    /// The same for all exchanges of a conversation, and for all that ask the same.
+    #[must_use]
+    pub fn of_conversation(exchange: &Exchange) -> u64 {
+        number(&exchange.prompt.turn().conversation.unwrap_or(*exchange.prompt.content_key()))
+    }
+
     /// Of an exchange.
     #[must_use]
     pub fn of(exchange: &Exchange) -> Self {
-        let turn = exchange.prompt.turn();
-        let conversation = number(&turn.conversation.unwrap_or(*exchange.prompt.content_key()));
+        let (turn, conversation) = (exchange.prompt.turn(), Self::of_conversation(exchange));
         let words = (!turn.is_later).then(|| {
             let mut hasher = blake3::Hasher::new();
             let mut any = false;

@@ -17,6 +17,7 @@ mod load;
 mod man;
 mod renewal;
 mod replay;
+mod report;
 mod savings;
 mod schema;
 mod serve;
@@ -46,6 +47,8 @@ enum Command {
     Serve(serve::Serve),
     /// Replay recorded exchanges through a policy: what it costs, how good it is
     Replay(replay::Replay),
+    /// Merge reports of parts of a recording
+    Report(report::ReportOf),
     /// Learn from labelled exchanges when to stop and where to start, with a certificate
     Calibrate(calibrate::Calibrate),
     /// Say why a prompt went the way it did
@@ -86,6 +89,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(demo) => demo.run(),
         Command::Serve(serve) => serve.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Report(report) => report.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
         Command::Import(import) => import.run(),
         Command::Savings(savings) => savings.run(),

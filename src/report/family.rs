@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::answer::Answer;
 use crate::calibration::Labelled;
 use crate::exchange::Exchange;
@@ -13,7 +15,7 @@ use crate::statistics::{logit, sigmoid};
 use crate::stopping::{Act, Cuts, MAX_TIERS, Point, StateActs, all_states};
 
 /// One prompt's labels, costs and scores in every state.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Could {
     row: Row,
     /// By state; of a policy with thresholds the same whatever was asked before.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::baselines::Tiers;
 use crate::exchange::Exchange;
 use crate::outcomes::{Kin, alone_cost, groups, number};
@@ -13,7 +15,7 @@ use crate::trace::{Failure, Outcome, Trace, Verdict, Why};
 const KEPT: usize = 4_000;
 
 /// One prompt under a policy.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub kin: Kin,
     pub task: Option<String>,
@@ -31,10 +33,10 @@ pub(super) struct Kept {
 }
 
 /// Prompts whose every tier is recorded, labelled and priced.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Gathered {
-    /// By hash and place in the recording.
-    kept: BTreeMap<(u64, u64), Kept>,
+    /// By hashes of the name and of what was asked, and place in the recording.
+    kept: BTreeMap<(u64, u64, u64), Kept>,
     pub left_out: u64,
     pub not_sampled: u64,
     seen: u64,
@@ -48,7 +50,8 @@ impl Gathered {
             self.left_out += 1;
             return;
         };
-        let key = (number(blake3::hash(exchange.id.as_bytes()).as_bytes()), self.seen);
+        let name = number(blake3::hash(exchange.id.as_bytes()).as_bytes());
+        let key = (name, number(exchange.prompt.content_key()), self.seen);
         if self.kept.len() >= KEPT && self.kept.last_key_value().is_some_and(|(last, _)| *last < key) {
             self.not_sampled += 1;
             return;
@@ -58,10 +61,25 @@ impl Gathered {
             return;
         };
         self.kept.insert(key, kept);
-        if self.kept.len() > KEPT {
+        self.bound();
+    }
+
+    fn bound(&mut self) {
+        while self.kept.len() > KEPT {
             self.kept.pop_last();
             self.not_sampled += 1;
         }
+    }
+
+    /// Adds what another gathered of other prompts.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.left_out += other.left_out;
+        self.not_sampled += other.not_sampled;
+        // Places count on, so that none stands for two.
+        let before = self.seen;
+        self.seen += other.seen;
+        self.kept.extend(other.kept.into_iter().map(|((name, asked, at), kept)| ((name, asked, before + at), kept)));
+        self.bound();
     }
 
     /// The prompts, in order of hash.

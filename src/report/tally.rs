@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::gathered::Gathered;
 use super::study_of;
@@ -15,51 +16,52 @@ use crate::tokens;
 use crate::trace::{Attempt, CacheUse, Failure, Outcome, Trace, Why};
 
 /// Sums over the traces of one policy.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Tally {
-    prompts: u64,
-    unanswered: u64,
-    stand_ins: u64,
-    not_recorded: u64,
-    escalated: u64,
-    priced: u64,
-    estimated: u64,
-    cost: Usd,
-    baseline: Usd,
-    quality: Labels,
-    baseline_quality: Labels,
-    labels_held: u64,
-    unjudged: u64,
+    pub(super) prompts: u64,
+    pub(super) unanswered: u64,
+    pub(super) stand_ins: u64,
+    pub(super) not_recorded: u64,
+    pub(super) escalated: u64,
+    pub(super) priced: u64,
+    pub(super) estimated: u64,
+    pub(super) cost: Usd,
+    pub(super) baseline: Usd,
+    pub(super) quality: Labels,
+    pub(super) baseline_quality: Labels,
+    pub(super) labels_held: u64,
+    pub(super) unjudged: u64,
     /// Microseconds, three digits.
-    latency: Option<Histogram<u64>>,
-    tiers: Vec<TierTally>,
-    gathered: Gathered,
+    #[serde(with = "super::latencies")]
+    pub(super) latency: Option<Histogram<u64>>,
+    pub(super) tiers: Vec<TierTally>,
+    pub(super) gathered: Gathered,
     /// Where labels come from, for the report.
-    labels: String,
+    pub(super) labels: String,
 }
 
-#[derive(Debug, Default)]
-struct TierTally {
-    asked: u64,
-    accepted: u64,
-    escalated_by: BTreeMap<String, u64>,
-    limited: u64,
-    failed: BTreeMap<String, u64>,
-    cache_hits: u64,
-    coalesced: u64,
-    cost: Usd,
-    input_tokens: u64,
-    output_tokens: u64,
-    alone_quality: Labels,
-    alone_cost: Usd,
-    alone_priced: u64,
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct TierTally {
+    pub(super) asked: u64,
+    pub(super) accepted: u64,
+    pub(super) escalated_by: BTreeMap<String, u64>,
+    pub(super) limited: u64,
+    pub(super) failed: BTreeMap<String, u64>,
+    pub(super) cache_hits: u64,
+    pub(super) coalesced: u64,
+    pub(super) cost: Usd,
+    pub(super) input_tokens: u64,
+    pub(super) output_tokens: u64,
+    pub(super) alone_quality: Labels,
+    pub(super) alone_cost: Usd,
+    pub(super) alone_priced: u64,
 }
 
 /// A sum of labels, in billionths so that it does not depend on order.
-#[derive(Clone, Copy, Debug, Default)]
-struct Labels {
-    sum: i128,
-    count: u64,
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Labels {
+    pub(super) sum: i128,
+    pub(super) count: u64,
 }
 
 impl Labels {
@@ -103,6 +105,12 @@ impl Tally {
             gathered: Gathered::default(),
             labels: labels.to_owned(),
         }
+    }
+
+    /// Prompts added.
+    #[must_use]
+    pub fn prompts(&self) -> u64 {
+        self.prompts
     }
 
     /// Adds one prompt.
@@ -157,6 +165,11 @@ impl Tally {
         if served.is_some() {
             self.baseline_quality.add(top);
         }
+    }
+
+    /// Adds what was added to another, of other prompts under the same policy.
+    pub fn merge(&mut self, other: Self) {
+        super::merged::tally(self, other);
     }
 
     /// The report on what was added so far.

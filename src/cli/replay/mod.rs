@@ -1,27 +1,28 @@
 //! `cascade replay`: recorded exchanges through a policy, in simulated time.
 
+mod reading;
+mod shown;
+
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::load;
 use crate::clock::{Clock, SystemClock};
-use crate::exchange::Exchange;
 use crate::labels::Labels;
 use crate::policy::Policy;
-use crate::recording::{CannotRead, Lines, files};
+use crate::recording::files;
 use crate::replay::{Replay as Run, Replayed};
-use crate::report::{Condition, Differences, Report, Tally, comparison_text, page, report_text, study_text};
+use crate::report::{Differences, Partial, Report, Tally};
 
-/// Exchanges handed over at a time from the thread that reads them.
-const BATCH: usize = 64;
+use reading::{Item, progress, read_ahead};
+pub(super) use shown::Shown;
+
 /// Batches that wait between two threads.
 const QUEUED: usize = 32;
 /// Broken lines that are named; past that they are only counted.
@@ -38,10 +39,6 @@ pub(super) struct Replay {
     /// A policy to compare with: what changes from it to --policy
     #[arg(long, value_name = "POLICY")]
     against: Option<PathBuf>,
-    /// Exit with 1 where this holds: 'quality<0.9'; with --against of the
-    /// difference: 'quality<-0.01', 'cost>+5%', 'policy.quality<0.9'
-    #[arg(long, value_name = "CONDITION", allow_hyphen_values = true)]
-    fail_if: Vec<Condition>,
     /// How many changed prompts to list, `all` for all of them
     #[arg(long, value_name = "N", default_value = "20", value_parser = changes)]
     changes: usize,
@@ -51,28 +48,37 @@ pub(super) struct Replay {
     /// Where labels come from: recorded, exact, numeric, answer, regex:PATTERN, mark:NAME, top
     #[arg(long, default_value = "recorded")]
     labels: Labels,
-    /// Write a page with plots and every number
-    #[arg(long, value_name = "REPORT.html")]
-    report: Option<PathBuf>,
-    /// Print every number: rankings, escalations, oracle, costs at shares of quality
-    #[arg(long)]
-    metrics: bool,
-    /// Print JSON for programs
-    #[arg(long)]
-    json: bool,
+    /// Replay one of N shards only, as `2/8`: prompts of one conversation, and equal ones,
+    /// are in the same
+    #[arg(long, value_name = "I/N", conflicts_with = "against", value_parser = shard)]
+    shard: Option<(u32, u32)>,
+    /// Write what was added up for `cascade report merge`, in place of a report
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["against", "json", "metrics", "report", "fail_if"])]
+    partial: Option<PathBuf>,
+    #[command(flatten)]
+    shown: Shown,
 }
 
 fn changes(text: &str) -> Result<usize, String> {
     if text == "all" { Ok(usize::MAX) } else { text.parse().map_err(|_| "a number or `all`".to_owned()) }
 }
 
+/// `2/8`.
+fn shard(text: &str) -> Result<(u32, u32), String> {
+    let read = text.split_once('/').and_then(|(shard, of)| Some((shard.parse().ok()?, of.parse().ok()?)));
+    read.filter(|(shard, of)| (1..=*of).contains(shard)).ok_or_else(|| "write it as 1/8 to 8/8".to_owned())
+}
+
 impl Replay {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        if let (Some(condition), None) = (self.fail_if.iter().find(|c| c.needs_two()), &self.against) {
+        if let (Some(condition), None) = (self.shown.fail_if.iter().find(|c| c.needs_two()), &self.against) {
             eprintln!("cascade: --fail-if '{condition}' compares two policies: give --against");
             return Ok(ExitCode::from(2));
         }
         let policy = Arc::new(load::policy(self.policy.as_deref(), false)?);
+        if self.shard.is_some() && policy.tiers.iter().any(|tier| tier.limit.is_some()) {
+            eprintln!("cascade: limits are each shard's own: fewer prompts meet them than would");
+        }
         let against = self.against.as_deref().map(|path| load::policy(Some(path), false)).transpose()?;
         if let Some(against) = against.as_ref().filter(|against| !self.labels.mean_the_same(&policy, against)) {
             bail!(
@@ -85,20 +91,16 @@ impl Replay {
         let labels = self.labels.to_string();
         let policies: Vec<Arc<Policy>> = std::iter::once(policy).chain(against.map(Arc::new)).collect();
         let sides = policies.iter().map(|policy| Side { run: Run::new(policy.clone()), done: Vec::new() }).collect();
-        let (sums, broken) = self.feed(sides, Sums::new(policies, &labels, self.changes))?;
-        let reports = sums.reports();
-        let failed = self.failed(&reports);
-        if let (Some(path), Some(report)) = (&self.report, reports.first()) {
-            let page = page(report, report.study.as_ref());
-            std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+        let (mut sums, broken) = self.feed(sides, Sums::new(policies, &labels, self.changes))?;
+        if let Some(path) = &self.partial {
+            let (tally, digest) = (sums.tallies.swap_remove(0), sums.policies[0].digest.clone());
+            let prompts = tally.prompts();
+            let bytes = Partial { digest, labels, shard: self.shard, broken, tally }.bytes()?;
+            std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            super::print(&format!("{prompts} prompts added up in {}\n", path.display()))?;
+            return Ok(ExitCode::SUCCESS);
         }
-        // Who stops reading the report still gets the verdict.
-        let printed = self.print(reports, sums.differences, broken);
-        printed.or_else(|error| if super::is_broken_pipe(&error) { Ok(()) } else { Err(error) })?;
-        for line in &failed {
-            eprintln!("cascade: {line}");
-        }
-        Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        self.shown.show(sums.reports(), sums.differences, broken)
     }
 
     /// Runs every exchange under each policy. Reading, running and adding up each
@@ -124,7 +126,7 @@ impl Replay {
         let paths = files(&self.fixtures)?;
         let (bar, clock) = (progress(&paths), SystemClock::start());
         let (mut broken, mut exchanges) = (0, 0u32);
-        for batch in read_ahead(paths, self.labels.clone(), sides[0].run.shared_policy()) {
+        for batch in read_ahead(paths, self.labels.clone(), sides[0].run.shared_policy(), self.shard) {
             for item in batch {
                 match item {
                     Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
@@ -164,39 +166,6 @@ impl Replay {
             eprintln!("{exchanges} exchanges in {seconds:.1} s, {:.0} a second\n", f64::from(exchanges) / seconds);
         }
         Ok(broken)
-    }
-
-    /// One line for each condition that holds, or cannot be told.
-    fn failed(&self, reports: &[Report]) -> Vec<String> {
-        let against = reports.get(1);
-        let line = |condition: &Condition| match condition.value(&reports[0], against) {
-            Ok(value) if condition.is_met_by(value) => Some(format!("failed: {condition} holds, with {value:.6}")),
-            Ok(_) => None,
-            Err(why) => Some(format!("failed: {condition} cannot be told: {why}")),
-        };
-        self.fail_if.iter().filter_map(line).collect()
-    }
-
-    fn print(&self, reports: Vec<Report>, differences: Differences, broken: u64) -> anyhow::Result<()> {
-        let mut reports = reports.into_iter();
-        let report = reports.next().context("nothing was replayed")?;
-        let against = reports.next();
-        let studies = [Some(&report), against.as_ref()].into_iter().flatten().filter_map(|r| r.study.as_ref());
-        let studies = studies.filter(|_| self.metrics).map(|study| format!("\n{}", study_text(study)));
-        let studies: String = studies.collect();
-        let (text, mut json) = if let Some(against) = against {
-            let comparison = differences.comparison(report, against);
-            (comparison_text(&comparison), serde_json::to_value(&comparison)?)
-        } else {
-            (report_text(&report), serde_json::to_value(&report)?)
-        };
-        let text = text + &studies;
-        if self.json {
-            json["broken_lines_skipped"] = broken.into();
-            return super::print(&format!("{json:#}\n"));
-        }
-        let skipped = if broken > 0 { format!("broken lines skipped: {broken}\n") } else { String::new() };
-        super::print(&format!("{text}{skipped}"))
     }
 }
 
@@ -249,72 +218,4 @@ impl Sums {
     fn reports(&self) -> Vec<Report> {
         self.tallies.iter().zip(&self.policies).map(|(tally, policy)| tally.report(policy)).collect()
     }
-}
-
-enum Item {
-    FileBegins,
-    Exchange(Arc<Exchange>),
-    Broken(CannotRead),
-    /// Bytes read so far, over all files.
-    Read(u64),
-}
-
-/// Reads and parses on a thread of its own, a few batches ahead.
-fn read_ahead(paths: Vec<PathBuf>, labels: Labels, policy: Arc<Policy>) -> Receiver<Vec<Item>> {
-    let (send, receive) = sync_channel(QUEUED);
-    std::thread::spawn(move || {
-        let mut before = 0;
-        for path in paths {
-            let mut batch = vec![Item::FileBegins];
-            let mut lines = match Lines::open(&path) {
-                Ok(lines) => lines,
-                Err(error) => {
-                    let _ = send.send(vec![Item::Broken(error)]);
-                    return;
-                }
-            };
-            while let Some(read) = lines.next() {
-                batch.push(match read {
-                    Ok(mut exchange) => {
-                        labels.apply(&policy, &mut exchange);
-                        read_here(&policy, &exchange);
-                        Item::Exchange(Arc::new(exchange))
-                    }
-                    Err(error) => Item::Broken(error),
-                });
-                if batch.len() >= BATCH {
-                    batch.push(Item::Read(before + lines.read));
-                    if send.send(std::mem::take(&mut batch)).is_err() {
-                        return;
-                    }
-                }
-            }
-            before += lines.read;
-            if send.send(batch).is_err() {
-                return;
-            }
-        }
-    });
-    receive
-}
-
-/// Reads what is all but sure to be wanted on this thread, so that the one that
-/// runs exchanges finds it read.
-fn read_here(policy: &Policy, exchange: &Exchange) {
-    exchange.prompt.content_key();
-    let first = exchange.answer_of(&policy.tiers[0]);
-    let _ = first.map(|answer| answer.answer(exchange.prompt.endpoint));
-    if policy.stopping.is_some() {
-        exchange.prompt.asked();
-    }
-}
-
-/// A bar over the bytes of all files; hidden unless standard error is a terminal.
-fn progress(paths: &[PathBuf]) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bytes: u64 = paths.iter().filter_map(|p| p.metadata().ok()).map(|m| m.len()).sum();
-    let style = ProgressStyle::with_template("{bar:40} {binary_bytes}/{binary_total_bytes} {eta}");
-    ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
