@@ -96,12 +96,17 @@ fn shards_of_more_than_a_study_keeps_merged_are_the_replay() {
             );
         }
         lines += "}}\n";
+        if number % 50 == 0 {
+            // Not whole: a tier's label is not known.
+            let unlabelled = lines.rfind(",\"quality\"").expect("a label");
+            lines.replace_range(unlabelled..lines.len() - 3, "}");
+        }
     }
     std::fs::write(&recording, lines).expect("written");
     let text = "name: m\nupstreams: { u: { fixtures: embedded } }\ntiers:\n  - { name: small, model: small, upstream: u, price: { input: 0.1, output: 0.3 }, cache: { ttl: 5s }, accept: { score: confidence, at_least: 0.7 } }\n  - { name: large, model: large, upstream: u, price: { input: 1.1, output: 3.7 }, cache: { ttl: 5s } }\n";
     std::fs::write(&policy, text).expect("written");
     let told = same(&recording, &policy, 5, &["--json"]);
-    assert!(told.contains("\"not_sampled\": 500") && !told.contains("\"cache_hits\": 0"), "{told}");
+    assert!(told.contains("\"not_sampled\": 410") && !told.contains("\"cache_hits\": 0"), "{told}");
 }
 
 #[test]

@@ -46,7 +46,8 @@ impl Gathered {
     /// Adds one prompt.
     pub(super) fn add(&mut self, policy: &Policy, exchange: &Exchange, trace: &Trace) {
         self.seen += 1;
-        let Some(quality) = labels(policy, exchange) else {
+        // Before it is known whether there is room: which are left out depends on no order.
+        let Some(known) = Known::of(policy, exchange, trace) else {
             self.left_out += 1;
             return;
         };
@@ -56,11 +57,7 @@ impl Gathered {
             self.not_sampled += 1;
             return;
         }
-        let Some(kept) = kept(policy, exchange, trace, quality) else {
-            self.left_out += 1;
-            return;
-        };
-        self.kept.insert(key, kept);
+        self.kept.insert(key, known.kept(policy, exchange, trace));
         self.bound();
     }
 
@@ -93,29 +90,48 @@ fn labels(policy: &Policy, exchange: &Exchange) -> Option<Vec<f64>> {
     policy.tiers.iter().map(|tier| exchange.answer_of(tier)?.label_or_failure()).collect()
 }
 
-fn kept(policy: &Policy, exchange: &Exchange, trace: &Trace, quality: Vec<f64>) -> Option<Kept> {
-    let dollars = |tier| Some(alone_cost(exchange, tier).usd?.dollars());
-    let cost = policy.tiers.iter().map(dollars).collect::<Option<Vec<f64>>>()?;
-    let asked = trace.attempts.iter().filter_map(|attempt| {
-        let score = match &attempt.outcome {
-            Outcome::Answered { verdict: Verdict { why: Why::Score { score, .. }, .. }, .. } => Some(score.value()),
-            // Refused by ourselves: it was never asked.
-            Outcome::Failed(Failure::Limited { .. } | Failure::NotRecorded) => return None,
-            Outcome::Answered { .. } | Outcome::Flowing { .. } | Outcome::Failed(_) => None,
-        };
-        Some((attempt.tier, score))
-    });
-    Some(Kept {
-        kin: Kin::of(exchange),
-        task: exchange.task.clone(),
-        quality,
-        cost,
-        asked: asked.collect(),
-        served: trace.served().map(|attempt| attempt.tier),
-        served_quality: super::tally::served_quality(trace)?,
-        spent: trace.cost().usd?.dollars(),
-        could: super::family::Could::of(policy, exchange),
-    })
+/// What must be known of a prompt.
+struct Known {
+    quality: Vec<f64>,
+    cost: Vec<f64>,
+    served_quality: f64,
+    spent: f64,
+}
+
+impl Known {
+    fn of(policy: &Policy, exchange: &Exchange, trace: &Trace) -> Option<Self> {
+        let dollars = |tier| Some(alone_cost(exchange, tier).usd?.dollars());
+        Some(Self {
+            quality: labels(policy, exchange)?,
+            cost: policy.tiers.iter().map(dollars).collect::<Option<_>>()?,
+            served_quality: super::tally::served_quality(trace)?,
+            spent: trace.cost().usd?.dollars(),
+        })
+    }
+
+    fn kept(self, policy: &Policy, exchange: &Exchange, trace: &Trace) -> Kept {
+        let asked = trace.attempts.iter().filter_map(|attempt| {
+            let score = match &attempt.outcome {
+                Outcome::Answered { verdict: Verdict { why: Why::Score { score, .. }, .. }, .. } => Some(score.value()),
+                // Refused by ourselves: it was never asked.
+                Outcome::Failed(Failure::Limited { .. } | Failure::NotRecorded) => return None,
+                Outcome::Answered { .. } | Outcome::Flowing { .. } | Outcome::Failed(_) => None,
+            };
+            Some((attempt.tier, score))
+        });
+        let Self { quality, cost, served_quality, spent } = self;
+        Kept {
+            kin: Kin::of(exchange),
+            task: exchange.task.clone(),
+            quality,
+            cost,
+            asked: asked.collect(),
+            served: trace.served().map(|attempt| attempt.tier),
+            served_quality,
+            spent,
+            could: super::family::Could::of(policy, exchange),
+        }
+    }
 }
 
 impl Kept {
