@@ -40,10 +40,8 @@ impl Drop for Nginx {
 
 /// nginx before these; none where it is absent, which is said.
 fn nginx(folder: &std::path::Path, port: u16, replicas: &[&str]) -> Option<Nginx> {
-    let servers: String = replicas
-        .iter()
-        .map(|url| format!("server {} max_fails=1 fail_timeout=2s; ", url.trim_start_matches("http://")))
-        .collect();
+    let server = |url: &&str| format!("server {} max_fails=1 fail_timeout=2s;", url.trim_start_matches("http://"));
+    let servers = replicas.iter().map(server).collect::<Vec<_>>().join(" ");
     let at = folder.display();
     let conf = format!(
         "daemon off; pid {at}/pid; error_log {at}/error.log; worker_processes 1; events {{ worker_connections 512; }}
