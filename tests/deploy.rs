@@ -233,10 +233,10 @@ fn shells_complete_commands_and_pages_are_written() {
         let script = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && script.contains("litellm-config"), "{shell}: {script}");
     }
-    // What bash offers after `cascade re`.
-    let ask = r#"eval "$("$0" completions bash)"; COMP_WORDS=(cascade re); COMP_CWORD=1; _cascade cascade re ""; echo "${COMPREPLY[@]}""#;
+    // What bash offers after `cascade de`.
+    let ask = r#"eval "$("$0" completions bash)"; COMP_WORDS=(cascade de); COMP_CWORD=1; _cascade cascade de ""; echo "${COMPREPLY[@]}""#;
     if let Some(output) = tool(Command::new("bash").args(["-c", ask, env!("CARGO_BIN_EXE_cascade")])) {
-        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "replay", "{}", shown(&output));
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "demo", "{}", shown(&output));
     }
     let folder = tempfile::tempdir().expect("a folder");
     let output = cascade().arg("man").arg(folder.path()).output().expect("it runs");
