@@ -23,6 +23,8 @@ use crate::upstream::{Cached, Embedders, Recorded, layered};
 /// Most prompts in flight at once; a prompt that arrives past that waits, as
 /// it would in a client's queue. Bounds memory.
 const MAX_IN_FLIGHT: usize = 1024;
+/// From the last arrival of a file to the beginning of the next: longer than answers take.
+const BETWEEN_FILES: Duration = Duration::from_mins(1);
 
 /// A prompt that has been replayed.
 #[derive(Clone, Debug)]
@@ -47,6 +49,8 @@ pub struct Replay {
     running: FuturesUnordered<BoxFuture<'static, Replayed>>,
     woken: Arc<Woken>,
     pushed: u64,
+    /// Whether a file was begun.
+    has_begun: bool,
     file_began: Duration,
     last_arrival: Duration,
     out_of_order: u64,
@@ -89,6 +93,7 @@ impl Replay {
             running: FuturesUnordered::new(),
             woken: Arc::default(),
             pushed: 0,
+            has_begun: false,
             file_began: Duration::ZERO,
             last_arrival: Duration::ZERO,
             out_of_order: 0,
@@ -114,12 +119,23 @@ impl Replay {
         self.out_of_order
     }
 
-    /// Begins another file: what is in flight is finished first, and arrival
-    /// times count from now.
+    /// Begins another file: what is in flight is finished first, and arrival times count
+    /// from a minute after the last one.
     pub fn begin_file(&mut self, done: &mut Vec<Replayed>) {
         self.finish(done);
+        // By arrivals alone, so that all shards begin a file at the same time.
+        let next = if self.has_begun { self.last_arrival + BETWEEN_FILES } else { Duration::ZERO };
+        self.has_begun = true;
+        self.clock.advance_to(next);
         self.file_began = self.clock.now();
         self.last_arrival = self.file_began;
+    }
+
+    /// Passes over an exchange that another shard replays: only its time is of interest.
+    pub fn pass(&mut self, arrived_ms: Option<f64>) {
+        if let Some(ms) = arrived_ms {
+            self.last_arrival = self.last_arrival.max(self.file_began + Duration::from_secs_f64(ms / 1000.0));
+        }
     }
 
     /// Takes the next exchange in at its time of arrival; one without arrives

@@ -114,6 +114,88 @@ fn shards_of_more_than_a_study_keeps_merged_are_the_replay() {
     );
 }
 
+/// One line: a prompt at a time, with an answer that takes so long.
+fn line(id: &str, asked: &str, arrived: u32) -> String {
+    let body = serde_json::json!({"object": "chat.completion", "model": "large", "choices": [{"index": 0,
+        "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 20, "completion_tokens": 5}});
+    let line = serde_json::json!({"id": id, "arrived_ms": arrived, "path": "/v1/chat/completions",
+        "request": {"model": "m", "temperature": 0, "messages": [{"role": "user", "content": asked}]},
+        "answers": {"large": {"status": 200, "body": body, "elapsed_ms": 700.0, "quality": 1}}});
+    format!("{line}\n")
+}
+
+#[test]
+fn files_begin_and_lines_arrive_at_the_same_time_in_every_shard() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let recording = folder.path().join("recording");
+    std::fs::create_dir(&recording).expect("a folder");
+    let [one, two] = ["a.jsonl", "b.jsonl"].map(|name| recording.join(name));
+    // Q holds the file open; what comes before the line above it is taken to come with it.
+    let first =
+        [line("1", "P", 0), line("2", "Q", 70_000), line("3", "P", 0), line("4", "R", 70_500), line("5", "P", 70_600)];
+    std::fs::write(&one, first.concat() + "broken\n").expect("written");
+    std::fs::write(&two, line("6", "P", 0) + &line("7", "Q", 2000)).expect("written");
+    let policy = folder.path().join("policy.yaml");
+    let text = "name: m\nupstreams: { u: { fixtures: embedded } }\ntiers:\n  - { name: large, model: large, upstream: u, price: { input: 1.1, output: 3.7 }, cache: { ttl: 65s } }\n";
+    std::fs::write(&policy, text).expect("written");
+    for of in [2, 3, 8] {
+        let mut named = Vec::new();
+        for shard in 1..=of {
+            let to = folder.path().join(format!("{shard}.part"));
+            let shard = format!("{shard}/{of}");
+            run(&[
+                "replay",
+                path(&recording),
+                "--policy",
+                path(&policy),
+                "--skip-broken",
+                "--shard",
+                &shard,
+                "--partial",
+                path(&to),
+            ]);
+            named.push(to);
+        }
+        let arguments =
+            [&["report", "merge", "--policy", path(&policy)][..], &named.iter().map(|to| path(to)).collect::<Vec<_>>()]
+                .concat();
+        let whole = run(&["replay", path(&recording), "--policy", path(&policy), "--skip-broken"]);
+        assert_eq!(run(&arguments), whole, "{of} shards");
+        assert!(whole.contains("broken lines skipped: 1") && whole.contains("7 prompts"), "{whole}");
+    }
+    // A shard of what has grown since is none of this.
+    let grown = folder.path().join("grown.part");
+    std::fs::write(&two, line("6", "P", 0) + &line("7", "Q", 2000) + &line("8", "S", 3000)).expect("written");
+    run(&[
+        "replay",
+        path(&recording),
+        "--policy",
+        path(&policy),
+        "--skip-broken",
+        "--shard",
+        "2/2",
+        "--partial",
+        path(&grown),
+    ]);
+    let halves = folder.path().join("half.part");
+    std::fs::write(&two, line("6", "P", 0)).expect("written");
+    run(&[
+        "replay",
+        path(&recording),
+        "--policy",
+        path(&policy),
+        "--skip-broken",
+        "--shard",
+        "1/2",
+        "--partial",
+        path(&halves),
+    ]);
+    let output = cascade().args(["report", "merge", path(&halves), path(&grown), "--policy", path(&policy)]).output();
+    let told = shown(&output.expect("it runs"));
+    assert!(told.contains("part 2 is a shard of another recording than the first one"), "{told}");
+}
+
 #[test]
 fn parts_that_make_no_whole_say_why() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -125,7 +207,10 @@ fn parts_that_make_no_whole_say_why() {
     let other = folder.path().join("other.part");
     run(&["replay", path(&facts), "--labels", "exact", "--partial", path(&other)]);
     let cut = folder.path().join("cut.part");
-    std::fs::write(&cut, &std::fs::read(one).expect("a part")[..100]).expect("written");
+    let mut bytes = std::fs::read(one).expect("a part");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&cut, bytes).expect("written");
     for (arguments, wanted) in [
         (&[one, two][..], "these shards are missing: 3"),
         (&[one, two, one], "part 3 is shard 1/3, which is there twice"),
@@ -152,5 +237,5 @@ fn parts_that_make_no_whole_say_why() {
     let merged = run(&["report", "merge", path(&parts[0]), path(&parts[1]), "--metrics"]);
     assert_eq!(merged, run(&["replay", "fixtures/facts.jsonl", "fixtures/code.jsonl", "--metrics"]));
     let output = cascade().args(["replay", "fixtures", "--shard", "9/8"]).output().expect("it runs");
-    assert!(shown(&output).contains("write it as 1/8 to 8/8"), "{}", shown(&output));
+    assert!(shown(&output).contains("write it as 1/8 to 8/8, 65536 at most"), "{}", shown(&output));
 }

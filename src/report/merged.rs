@@ -1,6 +1,7 @@
 //! Sums of parts of a recording as sums of all of it.
 //!
-//! Invariant: merged, parts say what the whole would have said, in any order.
+//! Invariant: merged, shards in any order and files in theirs say what the whole would
+//! have said.
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ use serde::Serialize;
 pub use compare::{Change, Comparison, Differences};
 pub use condition::Condition;
 pub use html::page;
-pub use partial::{NoWhole, Partial};
+pub use partial::{MOST_SHARDS, NoWhole, Partial};
 pub use study::Study;
 pub use study_text::study_text;
 pub use tally::Tally;

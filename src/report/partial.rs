@@ -10,6 +10,9 @@ use crate::policy::Policy;
 /// How these files begin; the last byte counts their forms.
 const MAGIC: &[u8; 16] = b"cascade-partial\x01";
 
+/// The most shards of a replay.
+pub const MOST_SHARDS: u32 = 65_536;
+
 /// A part of a replay.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Partial {
@@ -19,6 +22,8 @@ pub struct Partial {
     pub labels: String,
     /// Which shard it is of how many, the first being 1.
     pub shard: Option<(u32, u32)>,
+    /// A hash of the names of all exchanges that were read, other shards' too.
+    pub content: [u8; 32],
     /// Lines that were broken, and passed over.
     pub broken: u64,
     /// The sums.
@@ -40,6 +45,9 @@ pub enum NoWhole {
     /// A shard is there twice, or is of another number of shards.
     #[error("part {0} is shard {1}/{2}, which is there twice or of another number of shards")]
     Shard(usize, u32, u32),
+    /// It is a shard of something else.
+    #[error("part {0} is a shard of another recording than the first one, or of another state of it")]
+    Content(usize),
     /// Shards that are not there.
     #[error("these shards are missing: {0}")]
     Missing(String),
@@ -54,15 +62,15 @@ impl Partial {
     /// # Errors
     /// Where they cannot be made.
     pub fn bytes(&self) -> Result<Vec<u8>, postcard::Error> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend(postcard::to_stdvec(self)?);
-        Ok(bytes)
+        let body = postcard::to_stdvec(self)?;
+        Ok([&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat())
     }
 
-    /// From bytes of a file; none where they are no part of this form.
+    /// From bytes of a file; none where they are no part of this form, or damaged.
     #[must_use]
     pub fn read(bytes: &[u8]) -> Option<Self> {
-        postcard::from_bytes(bytes.strip_prefix(MAGIC)?).ok()
+        let (hash, body) = bytes.strip_prefix(MAGIC)?.split_first_chunk::<32>()?;
+        (blake3::hash(body) == *hash).then(|| postcard::from_bytes(body).ok())?
     }
 
     /// All parts as one.
@@ -81,14 +89,17 @@ impl Partial {
                 return Err(NoWhole::Labels(number, part.labels.clone(), labels));
             }
             match (part.shard, of) {
-                (Some((shard, all)), Some(of)) if all == of && shards.insert(shard) => {}
+                (Some(_), Some(_)) if (part.content, part.broken) != (parts[0].content, parts[0].broken) => {
+                    return Err(NoWhole::Content(number));
+                }
+                (Some((shard, all)), Some(of)) if all == of && (1..=of).contains(&shard) && shards.insert(shard) => {}
                 (Some((shard, all)), Some(_)) => return Err(NoWhole::Shard(number, shard, all)),
                 (None, None) => {}
                 _ => return Err(NoWhole::Mixed(number)),
             }
         }
-        let missing: Vec<String> =
-            (1..=of.unwrap_or(0)).filter(|shard| !shards.contains(shard)).map(|shard| shard.to_string()).collect();
+        let missing = (1..=of.unwrap_or(0).min(MOST_SHARDS)).filter(|shard| !shards.contains(shard));
+        let missing: Vec<String> = missing.take(10).map(|shard| shard.to_string()).collect();
         if !missing.is_empty() {
             return Err(NoWhole::Missing(missing.join(", ")));
         }
@@ -96,7 +107,8 @@ impl Partial {
         let mut whole = parts.next().ok_or(NoWhole::Nothing)?;
         whole.shard = None;
         for part in parts {
-            whole.broken += part.broken;
+            // Every shard has read every line.
+            whole.broken += if of.is_none() { part.broken } else { 0 };
             whole.tally.merge(part.tally);
         }
         Ok(whole)

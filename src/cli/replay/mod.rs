@@ -18,7 +18,7 @@ use crate::labels::Labels;
 use crate::policy::Policy;
 use crate::recording::files;
 use crate::replay::{Replay as Run, Replayed};
-use crate::report::{Differences, Partial, Report, Tally};
+use crate::report::{Differences, MOST_SHARDS, Partial, Report, Tally};
 
 use reading::{Item, progress, read_ahead};
 pub(super) use shown::Shown;
@@ -66,7 +66,8 @@ fn changes(text: &str) -> Result<usize, String> {
 /// `2/8`.
 fn shard(text: &str) -> Result<(u32, u32), String> {
     let read = text.split_once('/').and_then(|(shard, of)| Some((shard.parse().ok()?, of.parse().ok()?)));
-    read.filter(|(shard, of)| (1..=*of).contains(shard)).ok_or_else(|| "write it as 1/8 to 8/8".to_owned())
+    read.filter(|(shard, of)| (1..=*of).contains(shard) && *of <= MOST_SHARDS)
+        .ok_or_else(|| format!("write it as 1/8 to 8/8, {MOST_SHARDS} at most"))
 }
 
 impl Replay {
@@ -91,11 +92,11 @@ impl Replay {
         let labels = self.labels.to_string();
         let policies: Vec<Arc<Policy>> = std::iter::once(policy).chain(against.map(Arc::new)).collect();
         let sides = policies.iter().map(|policy| Side { run: Run::new(policy.clone()), done: Vec::new() }).collect();
-        let (mut sums, broken) = self.feed(sides, Sums::new(policies, &labels, self.changes))?;
+        let (mut sums, Fed { broken, content }) = self.feed(sides, Sums::new(policies, &labels, self.changes))?;
         if let Some(path) = &self.partial {
             let (tally, digest) = (sums.tallies.swap_remove(0), sums.policies[0].digest.clone());
             let prompts = tally.prompts();
-            let bytes = Partial { digest, labels, shard: self.shard, broken, tally }.bytes()?;
+            let bytes = Partial { digest, labels, shard: self.shard, content, broken, tally }.bytes()?;
             std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
             super::print(&format!("{prompts} prompts added up in {}\n", path.display()))?;
             return Ok(ExitCode::SUCCESS);
@@ -104,33 +105,35 @@ impl Replay {
     }
 
     /// Runs every exchange under each policy. Reading, running and adding up each
-    /// have a thread. Returns the sums, and how many lines were broken.
-    fn feed(&self, mut sides: Vec<Side>, mut sums: Sums) -> anyhow::Result<(Sums, u64)> {
+    /// have a thread. Returns the sums, and what was read.
+    fn feed(&self, mut sides: Vec<Side>, mut sums: Sums) -> anyhow::Result<(Sums, Fed)> {
         let (send, receive) = sync_channel(QUEUED);
         std::thread::scope(|scope| {
             let adding = scope.spawn(move || {
                 receive.into_iter().for_each(|done| sums.add(done));
                 sums
             });
-            let broken = self.run_all(&mut sides, &send);
+            let fed = self.run_all(&mut sides, &send);
             drop(send);
-            Ok((adding.join().map_err(|_| anyhow!("adding up has panicked"))?, broken?))
+            Ok((adding.join().map_err(|_| anyhow!("adding up has panicked"))?, fed?))
         })
     }
 
-    fn run_all(&self, sides: &mut [Side], added: &SyncSender<Vec<Done>>) -> anyhow::Result<u64> {
+    fn run_all(&self, sides: &mut [Side], added: &SyncSender<Vec<Done>>) -> anyhow::Result<Fed> {
         // Fails only where the adding has panicked, which is told when it is joined.
         let add = |sides: &mut [Side]| {
             let _ = added.send(sides.iter_mut().map(|side| std::mem::take(&mut side.done)).collect());
         };
         let paths = files(&self.fixtures)?;
         let (bar, clock) = (progress(&paths), SystemClock::start());
-        let (mut broken, mut exchanges) = (0, 0u32);
+        let (mut broken, mut exchanges, mut content) = (0, 0u32, [0; 32]);
         for batch in read_ahead(paths, self.labels.clone(), sides[0].run.shared_policy(), self.shard) {
             for item in batch {
                 match item {
                     Item::FileBegins => sides.iter_mut().for_each(|side| side.run.begin_file(&mut side.done)),
                     Item::Read(bytes) => bar.set_position(bytes),
+                    Item::Elsewhere(arrived) => sides.iter_mut().for_each(|side| side.run.pass(arrived)),
+                    Item::End(all) => content = all,
                     Item::Exchange(exchange) => {
                         exchanges += 1;
                         sides.iter_mut().for_each(|side| side.run.push(exchange.clone(), &mut side.done));
@@ -165,8 +168,16 @@ impl Replay {
             let seconds = clock.now().as_secs_f64();
             eprintln!("{exchanges} exchanges in {seconds:.1} s, {:.0} a second\n", f64::from(exchanges) / seconds);
         }
-        Ok(broken)
+        Ok(Fed { broken, content })
     }
+}
+
+/// What was read.
+struct Fed {
+    /// Lines that were passed over.
+    broken: u64,
+    /// A hash of all exchanges' names, other shards' too.
+    content: [u8; 32],
 }
 
 /// One policy's run, and what it has finished.

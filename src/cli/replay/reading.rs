@@ -20,6 +20,10 @@ const BATCH: usize = 64;
 pub(super) enum Item {
     FileBegins,
     Exchange(Arc<Exchange>),
+    /// One of another shard, and when it arrived.
+    Elsewhere(Option<f64>),
+    /// All was read: a hash of the names.
+    End([u8; 32]),
     Broken(CannotRead),
     /// Bytes read so far, over all files.
     Read(u64),
@@ -34,7 +38,7 @@ pub(super) fn read_ahead(
 ) -> Receiver<Vec<Item>> {
     let (send, receive) = sync_channel(QUEUED);
     std::thread::spawn(move || {
-        let mut before = 0;
+        let (mut before, mut names) = (0, blake3::Hasher::new());
         for path in paths {
             let mut batch = vec![Item::FileBegins];
             let mut lines = match Lines::open(&path) {
@@ -46,8 +50,12 @@ pub(super) fn read_ahead(
             };
             while let Some(read) = lines.next() {
                 batch.push(match read {
-                    Ok(exchange) if !is_of(shard, &exchange) => continue,
+                    Ok(exchange) if !is_of(shard, &exchange) => {
+                        names.update(exchange.id.as_bytes()).update(b"\n");
+                        Item::Elsewhere(exchange.arrived_ms)
+                    }
                     Ok(mut exchange) => {
+                        names.update(exchange.id.as_bytes()).update(b"\n");
                         labels.apply(&policy, &mut exchange);
                         read_here(&policy, &exchange);
                         Item::Exchange(Arc::new(exchange))
@@ -66,6 +74,7 @@ pub(super) fn read_ahead(
                 return;
             }
         }
+        let _ = send.send(vec![Item::End(names.finalize().into())]);
     });
     receive
 }
