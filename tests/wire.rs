@@ -486,3 +486,17 @@ async fn a_shutdown_waits_for_what_is_in_flight_and_no_line_holds_a_secret() {
     assert!(stderr.contains("stopped, nothing in flight"), "{stderr}");
     assert!(!stderr.contains("sk-test") && !stderr.contains("the-clients-own"), "{stderr}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_is_asked_through_the_proxy_of_the_environment() {
+    let proxy = Fake::start(|_: &Seen| ok(&completion("yes", SURE))).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let policy = two_tiers(folder.path(), "http://nowhere.invalid/v1", "");
+    let variables = [("HTTP_PROXY", proxy.base_url.trim_end_matches("/v1")), ("NO_PROXY", "127.0.0.1")];
+    let served = Served::start_with(Some(&policy), &variables);
+    let body = json!({"model": "two", "messages": [{"role": "user", "content": "hi"}]});
+    let url = format!("{}/v1/chat/completions", served.url);
+    let back = support::client().post(url).body(body.to_string()).send().await.expect("an answer");
+    assert_eq!(back.status(), 200);
+    assert_eq!(proxy.seen()[0].target, "http://nowhere.invalid/v1/chat/completions");
+}
