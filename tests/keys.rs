@@ -127,6 +127,23 @@ async fn only_who_has_a_key_gets_in_and_the_key_is_nowhere() {
 }
 
 #[tokio::test]
+async fn who_is_refused_is_counted() {
+    let fake = Fake::start(|_| response(200, "application/json", completion("x", &[-0.01]).to_string())).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    keys(folder.path(), &["create", "alice"]);
+    let (served, metrics) = Served::start_with_metrics(&policy(folder.path(), &fake, ""));
+    for path in ["chat/completions", "files"] {
+        let refused = client().post(format!("{}/v1/{path}", served.url)).body(ASK).send().await.expect("a response");
+        assert_eq!(refused.status(), 401, "{path}");
+    }
+    let text = client().get(metrics).send().await.expect("metrics").text().await.expect("text");
+    for route in ["chat_completions", "passthrough"] {
+        let sample = format!("cascade_requests_total{{route=\"{route}\",status_class=\"4xx\"}} 1\n");
+        assert!(text.contains(&sample), "{sample}{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_taken_back_and_another_made_while_serving() {
     let (s, key) = setup(&[], "").await;
     assert_eq!(s.ask(Some(&key), ASK).await.0, 200);

@@ -23,6 +23,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowMethods, CorsLayer};
 
 use super::keyring::Holder;
+use super::meters::{Meters, Way};
 use super::{ApiError, Gateway, Keyring, completion, embeddings, models, passthrough};
 use crate::clock::Clock;
 use crate::openai::Endpoint;
@@ -82,7 +83,7 @@ impl<U: Upstream, C: Clock> Straight for Arc<Gateway<U, C>> {
             let holder = match &gateway.keyring {
                 Some(keyring) => match keyring.admit(request.headers()) {
                     Ok(holder) => Some(holder),
-                    Err(error) => return error.into_response(),
+                    Err(error) => return refused(&gateway.meters, Way::Cascaded(endpoint), error),
                 },
                 None => None,
             };
@@ -143,8 +144,10 @@ fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
     };
     let router = match &gateway.keyring {
         Some(keyring) => {
-            let keyring = keyring.clone();
-            router.layer(from_fn(move |request: Request, next: Next| admit(keyring.clone(), request, next)))
+            let (keyring, meters) = (keyring.clone(), gateway.meters.clone());
+            router.layer(from_fn(move |request: Request, next: Next| {
+                admit(keyring.clone(), meters.clone(), request, next)
+            }))
         }
         None => router,
     };
@@ -158,15 +161,24 @@ fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
 }
 
 /// Lets a request on with its holder, or says why not.
-async fn admit<C: Clock>(keyring: Arc<Keyring<C>>, mut request: Request, next: Next) -> Response {
+async fn admit<C: Clock>(keyring: Arc<Keyring<C>>, meters: Arc<Meters>, mut request: Request, next: Next) -> Response {
     // Browsers ask without a key whether they may call.
     if request.method() != Method::OPTIONS {
         match keyring.admit(request.headers()) {
             Ok(holder) => _ = request.extensions_mut().insert(holder),
-            Err(error) => return error.into_response(),
+            Err(error) => {
+                let way = Endpoint::from_path(request.uri().path()).map_or(Way::Passed, Way::Cascaded);
+                return refused(&meters, way, error);
+            }
         }
     }
     next.run(request).await
+}
+
+/// Counts a request that was let in by nobody.
+fn refused(meters: &Meters, way: Way, error: ApiError) -> Response {
+    meters.request(way, error.status());
+    error.into_response()
 }
 
 /// What pages of these origins may do; none where no origin is invited.
