@@ -51,6 +51,15 @@ async fn busy(folder: &std::path::Path) -> (Served, String) {
     (served, metrics.replace("/metrics", ""))
 }
 
+/// The same in a window so large, once all of it is shown.
+async fn looked_at(width: u32, height: u32, folder: &std::path::Path) -> Option<(Browser, Served, String)> {
+    let browser = Browser::open(width, height).await?;
+    let (served, admin) = busy(folder).await;
+    browser.go(&admin).await;
+    browser.until("document.querySelectorAll('#recent tbody tr').length === 4").await;
+    Some((browser, served, admin))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_listener_tells_local_browsers_and_nobody_elses_pages() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -103,11 +112,8 @@ async fn an_open_door_for_clients_opens_none_to_the_dashboard() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_what_happened_and_why() {
-    let Some(browser) = Browser::open(1280, 1000).await else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let (served, admin) = busy(folder.path()).await;
-    browser.go(&admin).await;
-    browser.until("document.querySelectorAll('#recent tbody tr').length === 4").await;
+    let Some((browser, served, admin)) = looked_at(1280, 1000, folder.path()).await else { return };
     let text = async |selector: &str| {
         let told = browser.value(&format!("document.querySelector('{selector}').innerText")).await;
         told.as_str().expect("text").to_owned()
@@ -190,11 +196,8 @@ async fn a_browser_shows_what_happened_and_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_fits_on_a_phone() {
-    let Some(browser) = Browser::open(390, 844).await else { return };
     let folder = tempfile::tempdir().expect("a folder");
-    let (_served, admin) = busy(folder.path()).await;
-    browser.go(&admin).await;
-    browser.until("document.querySelectorAll('#recent tbody tr').length === 4").await;
+    let Some((browser, _served, _)) = looked_at(390, 844, folder.path()).await else { return };
     assert_eq!(browser.value("[document.documentElement.scrollWidth, innerWidth]").await, json!([390, 390]));
     let small =
         "[...document.querySelectorAll('button')].filter((one) => one.offsetParent && one.offsetHeight < 44).length";

@@ -157,12 +157,14 @@ fn model(parameters: &str) -> String {
 
 #[test]
 fn no_prompt_and_no_key_goes_where_it_did_not() {
-    let keys = "model_list:\n  - { model_name: a, litellm_params: { model: openai/m, api_base: \"http://one.example/v1\", api_key: sk-one-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-two-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-six-0123456789abcdef } }\n  - { model_name: c, litellm_params: { model: openai/m, api_base: \"http://vllm:8000/v1\", api_key: EMPTY } }\n";
+    let keys = "model_list:\n  - { model_name: a, litellm_params: { model: openai/m, api_base: \"http://one.example/v1\", api_key: sk-one-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-two-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-six-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-sev-0123456789abcdef } }\n  - { model_name: b, litellm_params: { model: gpt-4o, api_key: sk-ten-0123456789abcdef } }\n  - { model_name: c, litellm_params: { model: openai/m, api_base: \"http://vllm:8000/v1\", api_key: EMPTY } }\n";
     let (policy, told) = converted(keys);
     for (place, key) in [
         ("http://one.example/v1", "KEY_OF_A"),
         ("https://api.openai.com/v1", "OPENAI_API_KEY"),
         ("https://api.openai.com/v1", "KEY_OF_B"),
+        ("https://api.openai.com/v1", "KEY_OF_B_2"),
+        ("https://api.openai.com/v1", "KEY_OF_B_3"),
     ] {
         assert!(policy.contains(&format!("{{ base_url: \"{place}\", api_key: \"${{{key}}}\" }}")), "{policy}");
         assert!(told.contains(&format!("set {key}")), "{told}");

@@ -18,11 +18,12 @@ fn path(path: &Path) -> &str {
 }
 
 /// Writes the shards of a replay.
-fn parts(folder: &Path, recording: &Path, policy: &Path, of: u32) -> Vec<PathBuf> {
+fn parts(folder: &Path, recording: &Path, policy: &Path, of: u32, more: &[&str]) -> Vec<PathBuf> {
     let part = |shard: u32| {
         let to = folder.join(format!("{shard}-of-{of}.part"));
         let shard = format!("{shard}/{of}");
-        run(&["replay", path(recording), "--policy", path(policy), "--shard", &shard, "--partial", path(&to)]);
+        let replay = ["replay", path(recording), "--policy", path(policy), "--shard", &shard, "--partial", path(&to)];
+        run(&[&replay[..], more].concat());
         to
     };
     (1..=of).map(part).collect()
@@ -32,7 +33,7 @@ fn parts(folder: &Path, recording: &Path, policy: &Path, of: u32) -> Vec<PathBuf
 fn same(recording: &Path, policy: &Path, of: u32, forms: &[&str]) -> String {
     let mut told = String::new();
     let folder = tempfile::tempdir().expect("a folder");
-    let mut parts = parts(folder.path(), recording, policy, of);
+    let mut parts = parts(folder.path(), recording, policy, of, &[]);
     parts.reverse();
     let [whole, merged] = ["whole.html", "merged.html"].map(|name| folder.path().join(name));
     for form in forms {
@@ -139,60 +140,22 @@ fn files_begin_and_lines_arrive_at_the_same_time_in_every_shard() {
     let policy = folder.path().join("policy.yaml");
     let text = "name: m\nupstreams: { u: { fixtures: embedded } }\ntiers:\n  - { name: large, model: large, upstream: u, price: { input: 1.1, output: 3.7 }, cache: { ttl: 65s } }\n";
     std::fs::write(&policy, text).expect("written");
+    let skipping = |of: u32| parts(folder.path(), &recording, &policy, of, &["--skip-broken"]);
+    let merge = ["report", "merge", "--policy", path(&policy)];
     for of in [2, 3, 8] {
-        let mut named = Vec::new();
-        for shard in 1..=of {
-            let to = folder.path().join(format!("{shard}.part"));
-            let shard = format!("{shard}/{of}");
-            run(&[
-                "replay",
-                path(&recording),
-                "--policy",
-                path(&policy),
-                "--skip-broken",
-                "--shard",
-                &shard,
-                "--partial",
-                path(&to),
-            ]);
-            named.push(to);
-        }
-        let arguments =
-            [&["report", "merge", "--policy", path(&policy)][..], &named.iter().map(|to| path(to)).collect::<Vec<_>>()]
-                .concat();
+        let named = skipping(of);
+        let named: Vec<&str> = named.iter().map(|part| path(part)).collect();
         let whole = run(&["replay", path(&recording), "--policy", path(&policy), "--skip-broken"]);
-        assert_eq!(run(&arguments), whole, "{of} shards");
+        assert_eq!(run(&[&merge[..], &named].concat()), whole, "{of} shards");
         assert!(whole.contains("broken lines skipped: 1") && whole.contains("7 prompts"), "{whole}");
     }
     // A shard of what has grown since is none of this.
-    let grown = folder.path().join("grown.part");
+    let before = folder.path().join("before.part");
+    std::fs::rename(&skipping(2)[0], &before).expect("kept");
     std::fs::write(&two, line("6", "P", 0) + &line("7", "Q", 2000) + &line("8", "S", 3000)).expect("written");
-    run(&[
-        "replay",
-        path(&recording),
-        "--policy",
-        path(&policy),
-        "--skip-broken",
-        "--shard",
-        "2/2",
-        "--partial",
-        path(&grown),
-    ]);
-    let halves = folder.path().join("half.part");
-    std::fs::write(&two, line("6", "P", 0)).expect("written");
-    run(&[
-        "replay",
-        path(&recording),
-        "--policy",
-        path(&policy),
-        "--skip-broken",
-        "--shard",
-        "1/2",
-        "--partial",
-        path(&halves),
-    ]);
-    let output = cascade().args(["report", "merge", path(&halves), path(&grown), "--policy", path(&policy)]).output();
-    let told = shown(&output.expect("it runs"));
+    let grown = &skipping(2)[1];
+    let output = cascade().args(merge).arg(&before).arg(grown).output().expect("it runs");
+    let told = shown(&output);
     assert!(told.contains("part 2 is a shard of another recording than the first one"), "{told}");
 }
 
@@ -201,8 +164,8 @@ fn parts_that_make_no_whole_say_why() {
     let folder = tempfile::tempdir().expect("a folder");
     let demo = root().join("policies/demo.yaml");
     let facts = root().join("fixtures/facts.jsonl");
-    let thirds = parts(folder.path(), &facts, &demo, 3);
-    let halves = parts(folder.path(), &facts, &demo, 2);
+    let thirds = parts(folder.path(), &facts, &demo, 3, &[]);
+    let halves = parts(folder.path(), &facts, &demo, 2, &[]);
     let [one, two, half] = [&thirds[0], &thirds[1], &halves[0]].map(|part| path(part));
     let other = folder.path().join("other.part");
     run(&["replay", path(&facts), "--labels", "exact", "--partial", path(&other)]);
@@ -221,7 +184,7 @@ fn parts_that_make_no_whole_say_why() {
         ),
         (&[path(&cut)], "is no part of a replay by this version of cascade"),
         (&["README.md"], "is no part of a replay by this version of cascade"),
-        (&[one, "--policy", "tests/policies/top_only.yaml"], "is of the policy "),
+        (&[one, "--policy", "tests/policies/top_only.yaml"], "part 1 ran under the policy "),
         (&[one, two, "--fail-if", "policy.quality<0.9"], "these shards are missing"),
     ] {
         let output = cascade().args(["report", "merge"]).args(arguments).output().expect("it runs");

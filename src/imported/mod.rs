@@ -1,4 +1,4 @@
-//! Lines of others' logs as exchanges.
+//! Lines of others' logs as exchanges, and a configuration of theirs as a policy.
 //!
 //! Invariant: nothing is made up. What a log does not say is left out, and a line from
 //! which no prompt and answer can be had says why.

@@ -7,50 +7,53 @@ use std::collections::BTreeMap;
 
 use super::tally::{Labels, Tally, TierTally};
 
-pub(super) fn tally(into: &mut Tally, other: Tally) {
-    // Named one by one, so that none is forgotten.
-    let Tally {
-        prompts,
-        unanswered,
-        stand_ins,
-        not_recorded,
-        escalated,
-        priced,
-        estimated,
-        cost,
-        baseline,
-        quality,
-        baseline_quality,
-        labels_held,
-        unjudged,
-        latency,
-        tiers,
-        gathered,
-        labels: _,
-    } = other;
-    for (sum, more) in [
-        (&mut into.prompts, prompts),
-        (&mut into.unanswered, unanswered),
-        (&mut into.stand_ins, stand_ins),
-        (&mut into.not_recorded, not_recorded),
-        (&mut into.escalated, escalated),
-        (&mut into.priced, priced),
-        (&mut into.estimated, estimated),
-        (&mut into.labels_held, labels_held),
-        (&mut into.unjudged, unjudged),
-    ] {
-        *sum += more;
+impl Tally {
+    /// Adds what was added to another, of other prompts under the same policy.
+    pub fn merge(&mut self, other: Self) {
+        // Named one by one, so that none is forgotten.
+        let Self {
+            prompts,
+            unanswered,
+            stand_ins,
+            not_recorded,
+            escalated,
+            priced,
+            estimated,
+            cost,
+            baseline,
+            quality,
+            baseline_quality,
+            labels_held,
+            unjudged,
+            latency,
+            tiers,
+            gathered,
+            labels: _,
+        } = other;
+        for (sum, more) in [
+            (&mut self.prompts, prompts),
+            (&mut self.unanswered, unanswered),
+            (&mut self.stand_ins, stand_ins),
+            (&mut self.not_recorded, not_recorded),
+            (&mut self.escalated, escalated),
+            (&mut self.priced, priced),
+            (&mut self.estimated, estimated),
+            (&mut self.labels_held, labels_held),
+            (&mut self.unjudged, unjudged),
+        ] {
+            *sum += more;
+        }
+        self.cost = self.cost + cost;
+        self.baseline = self.baseline + baseline;
+        labels(&mut self.quality, quality);
+        labels(&mut self.baseline_quality, baseline_quality);
+        if let (Some(mine), Some(theirs)) = (&mut self.latency, latency) {
+            // Resizes as it must.
+            let _ = mine.add(theirs);
+        }
+        self.tiers.iter_mut().zip(tiers).for_each(|(mine, theirs)| tier(mine, theirs));
+        self.gathered.merge(gathered);
     }
-    into.cost = into.cost + cost;
-    into.baseline = into.baseline + baseline;
-    labels(&mut into.quality, quality);
-    labels(&mut into.baseline_quality, baseline_quality);
-    if let (Some(mine), Some(theirs)) = (&mut into.latency, latency) {
-        // Resizes as it must.
-        let _ = mine.add(theirs);
-    }
-    into.tiers.iter_mut().zip(tiers).for_each(|(mine, theirs)| tier(mine, theirs));
-    into.gathered.merge(gathered);
 }
 
 fn tier(into: &mut TierTally, other: TierTally) {

@@ -167,11 +167,6 @@ impl Tally {
         }
     }
 
-    /// Adds what was added to another, of other prompts under the same policy.
-    pub fn merge(&mut self, other: Self) {
-        super::merged::tally(self, other);
-    }
-
     /// The report on what was added so far.
     #[must_use]
     pub fn report(&self, policy: &Policy) -> Report {

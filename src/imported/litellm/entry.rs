@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::providers::Provider;
 use super::section::Section;
-use super::{Converter, Deployment, Group, Place, is_plain};
+use super::{Converter, Deployment, Group, Place, free_name, is_plain};
 
 /// What stands where a server wants no key, and a library wants one.
 const NO_KEYS: [&str; 11] = [
@@ -155,10 +155,10 @@ impl Converter {
         }
         let upper: String =
             group.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect();
-        let numbered = (2..).map(|number| format!("KEY_OF_{upper}_{number}"));
-        let names = usual.map(str::to_owned).into_iter().chain([format!("KEY_OF_{upper}")]).chain(numbered);
-        let is_free = |name: &String| !self.literals.iter().any(|(_, taken)| taken == name);
-        let name = names.into_iter().find(is_free).unwrap_or_default();
+        // A variable's name has no dash in it.
+        let is_taken = |name: &str| self.literals.iter().any(|(_, taken)| *taken == name.replace('-', "_"));
+        let usual = usual.filter(|name| !is_taken(name)).map(str::to_owned);
+        let name = usual.unwrap_or_else(|| free_name(&format!("KEY_OF_{upper}"), is_taken).replace('-', "_"));
         self.note(&format!("the key of `{group}` stands in the file, and is not copied: set {name}"));
         self.literals.push((literal.to_owned(), name.clone()));
         name

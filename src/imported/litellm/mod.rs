@@ -186,6 +186,12 @@ impl Converter {
     }
 }
 
+/// The first free one of `first`, `first-2`, `first-3`...
+fn free_name(first: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|number| format!("{first}-{number}"));
+    std::iter::once(first.to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default()
+}
+
 /// Whether a text may stand between quotes as it is: it ends nothing and names no
 /// variable.
 fn is_plain(text: &str) -> bool {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::{Converter, Deployment, Group, Place, Settings, is_plain};
+use super::{Converter, Deployment, Group, Place, Settings, free_name, is_plain};
 
 /// Places of groups, and of those that stand in for them.
 type Fallbacks = BTreeMap<usize, BTreeSet<usize>>;
@@ -16,14 +16,11 @@ impl Converter {
         let names = self.names(&fallbacks);
         let aliases = settings.either(|part| part.as_read("model_group_alias", Value::as_object));
         // Clients name it for the whole ladder: nothing else has its name.
-        let is_taken = |name: &String| {
-            names.contains(name)
-                || self.groups.iter().any(|group| group.name == *name)
+        let ladder = free_name("cascade", |name| {
+            names.iter().any(|tier| tier == name)
+                || self.groups.iter().any(|group| group.name == name)
                 || aliases.is_some_and(|aliases| aliases.contains_key(name))
-        };
-        let numbered = (2..).map(|number| format!("cascade-{number}"));
-        let ladder =
-            std::iter::once("cascade".to_owned()).chain(numbered).find(|name| !is_taken(name)).unwrap_or_default();
+        });
         let mut out = format!(
             "# Made by `cascade import litellm-config`. Clients that name one of the models get that\n\
              # tier, as before; those that name `{ladder}` get the smallest that answers well enough.\n\
@@ -80,9 +77,7 @@ impl Converter {
         if !routes.is_empty() {
             let _ = write!(out, "\nroutes: # the first that matches wins\n{routes}");
         }
-        let unlisted = self.catch_all.as_ref().and_then(|all| {
-            places.iter().find(|place| place.base_url == all.base_url && place.variable == all.variable)
-        });
+        let unlisted = self.catch_all.as_ref();
         let through = unlisted.or_else(|| places.iter().find(|place| place.base_url == "https://api.openai.com/v1"));
         if let Some(Place { name, .. }) = through {
             let unknown = if unlisted.is_some() { ", unknown_models: true" } else { "" };
@@ -108,12 +103,7 @@ impl Converter {
                 place.name.clone_from(&known.name);
                 return;
             }
-            let first = place.name.clone();
-            let mut number = 2;
-            while places.iter().any(|known| known.name == place.name) {
-                place.name = format!("{first}-{number}");
-                number += 1;
-            }
+            place.name = free_name(&place.name, |name| places.iter().any(|known| known.name == name));
             places.push(place.clone());
         };
         for group in &mut self.groups {
@@ -124,10 +114,9 @@ impl Converter {
             }
         }
         if let Some(place) = &mut self.catch_all {
-            let is_there = self.groups.iter().flat_map(|group| &group.deployments).map(|one| &one.place);
             // How long it may take does not matter for what passes through.
-            let same =
-                is_there.clone().find(|known| known.base_url == place.base_url && known.variable == place.variable);
+            let is_same = |known: &&Place| known.base_url == place.base_url && known.variable == place.variable;
+            let same = self.groups.iter().flat_map(|group| &group.deployments).map(|one| &one.place).find(is_same);
             match same {
                 Some(known) => *place = known.clone(),
                 None => find(place, &[]),
@@ -240,11 +229,11 @@ impl Converter {
         for (at, group) in self.groups.iter().enumerate() {
             let plain = tier_name(&group.name);
             let first = if fallbacks.contains_key(&at) { format!("{plain}-only") } else { plain };
-            let numbered = (2..).map(|number| format!("{first}-{number}"));
-            let is_taken = |name: &String| {
-                names.contains(name) || self.groups.iter().any(|other| other.name == *name && other.name != group.name)
-            };
-            names.extend(std::iter::once(first.clone()).chain(numbered).find(|name| !is_taken(name)));
+            let name = free_name(&first, |name| {
+                let others = self.groups.iter().filter(|other| other.name != group.name);
+                names.iter().any(|tier| tier == name) || others.map(|other| &other.name).any(|other| other == name)
+            });
+            names.push(name);
         }
         names
     }
