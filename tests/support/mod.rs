@@ -105,10 +105,10 @@ impl Served {
         Self { child, url }
     }
 
-    /// Its resident memory.
+    /// Its own resident memory, in KiB: without the pages of its program, of which each machine keeps as many as it likes.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("VmRSS");
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("RssAnon");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
