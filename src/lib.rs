@@ -35,6 +35,7 @@ pub mod calibration;
 pub mod clock;
 
 pub mod rate;
+pub mod shared;
 
 pub mod upstream;
 

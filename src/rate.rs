@@ -76,12 +76,17 @@ impl<C: Clock> Rate<C> {
         self.rule
     }
 
+    /// In what time it is full again.
+    #[must_use]
+    pub fn full_in(&self) -> Duration {
+        let full_at = self.began + Duration::from_nanos(self.state.0.load(Ordering::Acquire));
+        full_at.saturating_sub(self.clock.now())
+    }
+
     /// How much could be taken now.
     #[must_use]
     pub fn left(&self) -> u32 {
-        let full_at = self.began + Duration::from_nanos(self.state.0.load(Ordering::Acquire));
-        let full_in = full_at.saturating_sub(self.clock.now());
-        let taken = full_in.as_nanos().div_ceil(self.rule.period().as_nanos().max(1));
+        let taken = self.full_in().as_nanos().div_ceil(self.rule.period().as_nanos().max(1));
         self.rule.burst.get().saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 

@@ -72,7 +72,7 @@ impl Replay {
         let clock = ManualClock::default();
         let recorded = Recorded::new(clock.clone());
         let upstream =
-            layered(recorded.clone(), &policy, clock.clone(), &Embedders::none()).map(Cached::evicting_at_once);
+            layered(recorded.clone(), &policy, clock.clone(), &Embedders::none(), None).map(Cached::evicting_at_once);
         let cascade = Arc::new(Cascade::new(policy.clone(), upstream, clock.clone()));
         let clock_of_runs = clock.clone();
         let start = move |number, arrival: Duration, exchange: Arc<Exchange>| -> BoxFuture<'static, Replayed> {

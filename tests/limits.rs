@@ -95,7 +95,7 @@ fn ask(limited: &Limited<Always, ManualClock>, policy: &Policy) -> Result<(), Du
 #[test]
 fn a_place_is_free_again_exactly_when_it_was_said() {
     let (policy, clock) = (policy("{ requests_per_minute: 60, burst: 2 }"), ManualClock::default());
-    let limited = Limited::new(Always, &policy, &clock);
+    let limited = Limited::new(Always, &policy, &clock, None);
     assert_eq!(ask(&limited, &policy), Ok(()));
     assert_eq!(ask(&limited, &policy), Ok(()));
     assert_eq!(ask(&limited, &policy), Err(Duration::from_secs(1)));
@@ -113,7 +113,7 @@ proptest! {
     fn the_limiter_is_a_bucket(rate in 1u32..5000, burst in 1u32..50, steps in proptest::collection::vec(0u64..3_000_000_000, 1..200)) {
         let policy = policy(&format!("{{ requests_per_minute: {rate}, burst: {burst} }}"));
         let clock = ManualClock::default();
-        let limited = Limited::new(Always, &policy, &clock);
+        let limited = Limited::new(Always, &policy, &clock, None);
         let cost = (Duration::from_mins(1) / rate).as_nanos();
         let full = cost * u128::from(burst);
         let (mut level, mut then) = (full, 0u128);
@@ -215,7 +215,7 @@ proptest! {
 #[tokio::test]
 async fn tokens_are_taken_by_estimate_and_put_right_by_what_is_counted() {
     let (policy, clock) = (policy("{ tokens_per_minute: 100 }"), ManualClock::default());
-    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock);
+    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock, None);
     // 90 are taken and 15 used: 85 are left, and one more comes back in the second it takes.
     assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none());
     let after = |tokens: u64| Duration::from_millis(tokens * 600);
@@ -231,7 +231,7 @@ async fn tokens_are_taken_by_estimate_and_put_right_by_what_is_counted() {
 async fn a_failure_gives_its_tokens_back() {
     let (policy, clock) = (policy("{ tokens_per_minute: 100 }"), ManualClock::default());
     let fails = || Err(Failure::Unreachable("down".to_owned()));
-    let limited = Limited::new(Scripted(clock.clone(), fails), &policy, &clock);
+    let limited = Limited::new(Scripted(clock.clone(), fails), &policy, &clock, None);
     for _ in 0..20 {
         let failed = ask_for_a_second(&limited, &policy, &clock);
         assert!(matches!(failed, Err(Failure::Unreachable(_))), "{failed:?}");
@@ -249,7 +249,7 @@ async fn a_flow_holds_its_permit_and_counts_at_its_end() {
         let frames = stream::iter(frames.map(|frame| Ok(frame.into()))).boxed();
         Ok(Said::Flow(Flow { frames, headers: HeaderMap::new() }))
     };
-    let limited = Limited::new(Scripted(clock.clone(), frames), &policy, &clock);
+    let limited = Limited::new(Scripted(clock.clone(), frames), &policy, &clock, None);
     let Ok(Said::Flow(mut flow)) = ask_for_a_second(&limited, &policy, &clock) else { panic!("no flow") };
     assert!(flow.frames.next().await.is_some());
     let second = Duration::from_secs(1);
@@ -268,7 +268,7 @@ async fn a_flow_holds_its_permit_and_counts_at_its_end() {
 #[tokio::test]
 async fn who_waits_goes_on_when_there_is_a_place_or_the_wait_is_over() {
     let (policy, clock) = (policy("{ concurrent: 1, when_full: { wait: { up_to: 2500ms } } }"), ManualClock::default());
-    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock);
+    let limited = Limited::new(Scripted(clock.clone(), || Ok(Said::Whole(counted().into()))), &policy, &clock, None);
     let prompt = bounded();
     let asked = (0..5).map(|number| {
         let asked = limited.ask(&policy.tiers[0], &prompt, Delivery::Hold);
@@ -305,7 +305,7 @@ async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
         Err(Failure::Refused { status: 429, body: bytes::Bytes::new(), retry_after })
     };
     let balanced = |script| Balanced::new(vec![Scripted(clock.clone(), script)], &policy, clock.clone(), &[]);
-    let limited = Limited::new(balanced(refused), &policy, &clock);
+    let limited = Limited::new(balanced(refused), &policy, &clock, None);
     assert!(matches!(ask_for_a_second(&limited, &policy, &clock), Err(Failure::Refused { .. })));
     assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(30))));
 
@@ -321,7 +321,7 @@ async fn a_tier_is_left_alone_when_its_upstream_asks_for_it() {
         Ok(Said::Whole(answer.into()))
     };
     let balanced = |script| Balanced::new(vec![Scripted(clock.clone(), script)], &policy, clock.clone(), &[]);
-    let limited = Limited::new(balanced(used_up), &policy, &clock);
+    let limited = Limited::new(balanced(used_up), &policy, &clock, None);
     assert!(why(ask_for_a_second(&limited, &policy, &clock)).is_none(), "it has answered before it is full");
     assert_eq!(why(ask_for_a_second(&limited, &policy, &clock)), Some((Bound::Pause, Duration::from_secs(6))));
 }

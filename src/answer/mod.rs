@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use crate::openai::Endpoint;
 pub use crate::openai::chunk::Usage;
@@ -48,7 +49,7 @@ pub enum Payload {
 }
 
 /// One of the `n` choices of an answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     /// The text; empty where the answer is a tool call.
     pub text: String,
@@ -63,7 +64,7 @@ pub struct Choice {
 }
 
 /// A tool call as the model wrote it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolCall {
     /// The function's name.
     pub name: String,

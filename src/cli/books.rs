@@ -8,11 +8,20 @@ use anyhow::Context;
 use super::keys;
 use crate::clock::SystemClock;
 use crate::gateway::{AllSpent, Keyring};
+use crate::keys::KeyFile;
 use crate::policy::Policy;
+use crate::shared::Shared;
 
 /// The keyring in force, and what of it is in the file.
 #[derive(Clone, Default)]
 pub(super) struct Books(Arc<Mutex<Open>>);
+
+/// What other replicas know: keys that are in no file, and what was spent with any.
+#[derive(Clone, Default)]
+pub(super) struct Elsewhere {
+    pub shared: Option<Arc<Shared>>,
+    pub keys: KeyFile,
+}
 
 #[derive(Default)]
 struct Open {
@@ -22,7 +31,8 @@ struct Open {
 }
 
 impl Books {
-    /// Opens the keyring of a policy in this folder; none where it asks nobody for a key.
+    /// Opens the keyring of a policy in this folder, with the keys that are elsewhere;
+    /// none where it asks nobody for a key.
     ///
     /// # Errors
     /// Where what was spent before cannot be read.
@@ -31,6 +41,7 @@ impl Books {
         policy: &Policy,
         folder: &Path,
         clock: SystemClock,
+        elsewhere: &Elsewhere,
     ) -> anyhow::Result<Option<Arc<Keyring<SystemClock>>>> {
         let Some((path, file)) = policy.keys.as_ref().and_then(|at| Some((&at.path, at.read.as_ref()?))) else {
             return Ok(None);
@@ -42,8 +53,12 @@ impl Books {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => AllSpent::new(),
             Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
         };
+        let mut file = KeyFile::clone(file);
+        // There a key can be taken back that a file still has.
+        file.keys.retain(|key| elsewhere.keys.keys.iter().all(|other| other.id != key.id));
+        file.keys.extend(elsewhere.keys.keys.iter().cloned());
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let keyring = Arc::new(Keyring::new(file, &spent, &clock, open.keyring.as_deref()));
+        let keyring = Arc::new(Keyring::new(&file, &spent, &clock, open.keyring.as_deref(), elsewhere.shared.as_ref()));
         *open = Open { path, keyring: Some(keyring.clone()), saved: spent };
         Ok(Some(keyring))
     }

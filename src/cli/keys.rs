@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 
-use crate::gateway::AllSpent;
-use crate::keys::{Key, KeyFile, Override};
+use super::key_place::Place;
+use super::replicas::SharedAt;
+use crate::keys::{Key, Override};
 
 #[derive(Debug, Args)]
 pub(super) struct Keys {
@@ -34,9 +35,12 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct At {
-    /// The file of keys, which a policy names as `keys:`
-    #[arg(long, default_value = "keys.json", value_name = "FILE")]
-    file: PathBuf,
+    /// The file of keys, which a policy names as `keys:`; else `keys.json`
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Without a file: where replicas share keys
+    #[command(flatten)]
+    shared: SharedAt,
 }
 
 #[derive(Debug, Args)]
@@ -62,12 +66,23 @@ struct Create {
     may: Vec<Override>,
 }
 
+impl At {
+    fn open(self) -> anyhow::Result<Place> {
+        if self.file.is_none()
+            && let Some(place) = Place::shared(&self.shared)?
+        {
+            return Ok(place);
+        }
+        Ok(Place::File(self.file.unwrap_or_else(|| "keys.json".into())))
+    }
+}
+
 impl Keys {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Create(create) => create.run()?,
-            Command::List(at) => list(&at.file)?,
-            Command::Revoke { id, at } => revoke(&at.file, &id)?,
+            Command::List(at) => list(&at.open()?)?,
+            Command::Revoke { id, at } => revoke(&at.open()?, &id)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -78,31 +93,28 @@ impl Create {
         if self.dollars_per_month.is_some_and(|dollars| !(dollars > 0.0 && dollars < 1e12)) {
             bail!("--dollars-per-month must be above 0");
         }
-        let mut file = if self.at.file.exists() { read(&self.at.file)? } else { KeyFile::default() };
+        let place = self.at.open()?;
         let mut random = [0; 38];
         getrandom::fill(&mut random).map_err(|e| anyhow!("no random bytes: {e}"))?;
         let (key, text) = Key::make(&self.name, &random);
-        file.keys.push(Key {
+        let key = Key {
             models: (!self.models.is_empty()).then_some(self.models),
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             dollars_per_month: self.dollars_per_month,
             may: self.may,
             ..key
-        });
-        write(&self.at.file, &serde_json::to_string_pretty(&file)?)?;
+        };
+        place.put(key)?;
         super::print(&format!("{text}\n"))?;
-        eprintln!("cascade: this is the only time that the key is shown; {} has its hash", self.at.file.display());
+        eprintln!("cascade: this is the only time that the key is shown; {place} has its hash");
         Ok(())
     }
 }
 
-fn list(path: &Path) -> anyhow::Result<()> {
-    let file = read(path)?;
-    let spent: AllSpent = match std::fs::read_to_string(spent_beside(path)) {
-        Ok(text) => serde_json::from_str(&text).context("what was spent cannot be read")?,
-        Err(_) => AllSpent::new(),
-    };
+fn list(place: &Place) -> anyhow::Result<()> {
+    let file = place.keys()?;
+    let spent = place.spent(&file)?;
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["id", "name", "models", "a minute", "a month", "spent", "may", ""]);
@@ -123,17 +135,10 @@ fn list(path: &Path) -> anyhow::Result<()> {
     super::print(&format!("{}\n", table.trim_fmt()))
 }
 
-fn revoke(path: &Path, id: &str) -> anyhow::Result<()> {
-    let mut file = read(path)?;
-    let key = file.keys.iter_mut().find(|key| key.id == id);
-    let key = key.with_context(|| format!("there is no key {id} in {}", path.display()))?;
-    key.is_revoked = true;
-    write(path, &serde_json::to_string_pretty(&file)?)
-}
-
-fn read(path: &Path) -> anyhow::Result<KeyFile> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    KeyFile::read(&text).with_context(|| path.display().to_string())
+fn revoke(place: &Place, id: &str) -> anyhow::Result<()> {
+    let key = place.keys()?.keys.into_iter().find(|key| key.id == id);
+    let key = key.with_context(|| format!("there is no key {id} in {place}"))?;
+    place.put(Key { is_revoked: true, ..key })
 }
 
 /// The file in which a gateway keeps what was spent with the keys of `path`.

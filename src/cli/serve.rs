@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder};
 use super::books::Books;
 use super::load::{self, Loaded};
 use super::renewal::Renewed;
+use super::replicas::{Replicas, SharedAt};
 use super::serving::{Lasting, Serving};
 use crate::clock::{Clock as _, SystemClock};
 use crate::gateway::{Audience, Bounds, Door, Hosts, Recorder, Room, Spans, Traces, serve};
@@ -66,6 +67,8 @@ pub(super) struct Serve {
     /// How long a client may take nothing of what is sent to it, in seconds
     #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     stalled: u64,
+    #[command(flatten)]
+    shared: SharedAt,
     /// Write lines of the log as JSON
     #[arg(long)]
     log_json: bool,
@@ -174,6 +177,7 @@ impl Serve {
         let room = Arc::new(Room::new(connections, (self.room as usize) << 20));
         let certificate = self.tls_cert.zip(self.tls_key).map(|(chain, key)| Renewed::read(chain, key)).transpose()?;
         let recorder = Arc::new(ArcSwapOption::empty());
+        let shared = self.shared.open(clock)?;
         let serving = Serving::begin(
             self.policy.clone(),
             loaded,
@@ -188,6 +192,7 @@ impl Serve {
                 log,
                 room: room.clone(),
                 recorder: recorder.clone(),
+                replicas: Replicas::join(shared.clone(), clock).await,
             },
         )?;
         let seconds = Duration::from_secs;
@@ -217,6 +222,7 @@ impl Serve {
         let (routes, books) = (serving.routes.clone(), serving.books.clone());
         let mut keepers = JoinSet::new();
         keepers.spawn(serving.keep_up());
+        shared.iter().for_each(|shared| _ = keepers.spawn(shared.clone().keep_up()));
         let in_force = certificate.as_ref().map(|certificate| certificate.in_force.clone());
         if let Some(certificate) = certificate {
             keepers.spawn(certificate.keep_up(clock));
@@ -233,6 +239,11 @@ impl Serve {
         let is_drained = serve(door, routes, clock, ends).await;
         // What blocks in place would go on, and find that there are no timers any more.
         clock.within(Duration::from_secs(1), keepers.shutdown()).await;
+        if let Some(shared) = shared
+            && !shared.end(Duration::from_secs(1)).await
+        {
+            tracing::error!("other replicas do not know all that was spent here; the file beside the keys does");
+        }
         Ok(Closing { is_drained, ended, books, traces, recorder })
     }
 }

@@ -17,11 +17,13 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use super::books::Books;
 use super::load::{self, Content, Loaded};
+use super::replicas::Replicas;
 use crate::cascade::Cascade;
 use crate::clock::{Clock, SystemClock};
 use crate::gateway::{Audience, Current, Gateway, Hosts, Recorder, Reloads, Room, admin_router, routes};
 use crate::policy::{Policy, UpstreamKind};
 use crate::recording;
+use crate::shared::Shared;
 use crate::upstream::{
     Balanced, Embedders, Heir, Layers, Live, NamedBreaker, Origin, Passage, Recorded, Upstream, layered,
 };
@@ -42,6 +44,8 @@ pub(super) struct Lasting {
     pub room: Arc<Room>,
     /// That of the policy in force.
     pub recorder: Arc<ArcSwapOption<Recorder>>,
+    /// What other replicas know.
+    pub replicas: Replicas,
 }
 
 impl Lasting {
@@ -51,6 +55,7 @@ impl Lasting {
             .logging_through(self.log.clone())
             .within(self.room.clone())
             .recording_to(self.recorder.load_full())
+            .sharing(self.replicas.elsewhere.shared.clone())
     }
 }
 
@@ -102,9 +107,10 @@ impl Serving {
     /// Where an upstream cannot be made from the policy.
     pub fn begin(path: Option<PathBuf>, loaded: Loaded, clock: SystemClock, lasting: Lasting) -> anyhow::Result<Self> {
         let hangups = signal(SignalKind::hangup()).context("cannot listen for signals")?;
-        let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[])?;
+        let elsewhere = &lasting.replicas.elsewhere;
+        let (gateway, hint, breakers) = gateway(&loaded.policy, clock, &[], elsewhere.shared.as_ref())?;
         let (reloads, books) = (Arc::<Reloads>::default(), Books::default());
-        let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock)?;
+        let keyring = books.open(&loaded.policy, folder(path.as_deref()), clock, elsewhere)?;
         lasting.recorder.store(lasting.recorder_of(&loaded.policy, folder(path.as_deref()), clock)?);
         let gateway = lasting.join(gateway).counting(reloads.clone()).guarded_by(keyring);
         let gateway = Arc::new(gateway);
@@ -127,9 +133,10 @@ impl Serving {
                 self.books.save();
                 load::content(&path, &watched)
             });
+            let has_other_keys = self.lasting.replicas.look(&self.breakers, self.clock).await;
             let has_settled = content == seen;
             seen.clone_from(&content);
-            if !is_asked && (content == watched || !has_settled) {
+            if !is_asked && !has_other_keys && (content == watched || !has_settled) {
                 continue;
             }
             let read = RefCell::default();
@@ -167,10 +174,11 @@ impl Serving {
                 "it no longer asks for keys: restart for that, so that no file caught half-written opens the gateway"
             );
         }
-        let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers)?;
+        let elsewhere = &self.lasting.replicas.elsewhere;
+        let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers, elsewhere.shared.as_ref())?;
         // Whatever may fail comes before anything is changed.
         let recorder = self.lasting.recorder_of(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
-        let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock)?;
+        let keyring = self.books.open(&loaded.policy, folder(self.path.as_deref()), self.clock, elsewhere)?;
         self.lasting.recorder.store(recorder);
         let gateway = self.lasting.join(gateway).counting(self.reloads.clone());
         let mut gateway = gateway.guarded_by(keyring);
@@ -193,15 +201,20 @@ type Made = (Gateway<Stack, SystemClock>, String, Vec<NamedBreaker>);
 
 /// A gateway for a while, with nothing from before.
 pub(super) fn gateway_of(policy: &Arc<Policy>, clock: SystemClock) -> anyhow::Result<Gateway<Stack, SystemClock>> {
-    Ok(gateway(policy, clock, &[])?.0)
+    Ok(gateway(policy, clock, &[], None)?.0)
 }
 
-fn gateway(policy: &Arc<Policy>, clock: SystemClock, before: &[NamedBreaker]) -> anyhow::Result<Made> {
+fn gateway(
+    policy: &Arc<Policy>,
+    clock: SystemClock,
+    before: &[NamedBreaker],
+    shared: Option<&Arc<Shared>>,
+) -> anyhow::Result<Made> {
     let (origins, hint) = origins(policy, clock)?;
     let balanced = Balanced::new(origins, policy, clock, before);
     let breakers = balanced.breakers();
     let passage = passage(policy, clock)?;
-    let upstream = layered(balanced, policy, clock, &Embedders::of(policy, &clock)?).asking()?;
+    let upstream = layered(balanced, policy, clock, &Embedders::of(policy, &clock)?, shared).asking()?;
     let cascade = Cascade::new(policy.clone(), upstream, clock);
     Ok((Gateway::new(cascade, clock, passage, hint.clone()).showing(breakers.clone()), hint, breakers))
 }

@@ -54,7 +54,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
     let mut response = match read(&gateway, endpoint, &head.headers, incoming, holder.as_deref()).await {
         Ok((prompt, room)) => match (gateway.cascade.policy().ladder_for(&prompt), gateway.passage_of_unknown_models())
         {
-            (Ok(ladder), _) => match begin(&gateway, &head.headers, ladder, &prompt, holder) {
+            (Ok(ladder), _) => match begin(&gateway, &head.headers, ladder, &prompt, holder).await {
                 Ok((ladder, bill)) => run_kept_alive(gateway.clone(), ladder, prompt, room, id.clone(), bill).await,
                 Err(error) => error.into_response(),
             },
@@ -73,7 +73,7 @@ pub(super) async fn answer<U: Upstream, C: Clock>(
 }
 
 /// The tiers that may be asked, by what the request's headers say, and the bill.
-fn begin<U, C: Clock>(
+async fn begin<U, C: Clock>(
     gateway: &Gateway<U, C>,
     headers: &HeaderMap,
     ladder: Ladder,
@@ -82,7 +82,7 @@ fn begin<U, C: Clock>(
 ) -> Result<(Ladder, Option<Bill<C>>), ApiError> {
     let ladder = headers::bounded(&gateway.cascade.policy(), ladder, headers, holder.as_deref())?;
     let (Some(keyring), Some(holder)) = (&gateway.keyring, holder) else { return Ok((ladder, None)) };
-    let taken = holder.take_tokens(|| tokens::at_most(prompt))?;
+    let taken = holder.take_tokens(|| tokens::at_most(prompt)).await?;
     Ok((ladder, Some(Bill::new(keyring.clone(), holder, taken))))
 }
 

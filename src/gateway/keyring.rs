@@ -14,22 +14,25 @@ use crate::clock::Clock;
 use crate::keys::{Hash, Key, KeyFile, Override};
 use crate::policy::RateRule;
 use crate::price::Usd;
-use crate::rate::Rate;
+use crate::shared::{Basket, Quota, Shared, Sum, Taken};
 
 /// All keys of a policy.
 #[derive(Debug)]
 pub struct Keyring<C: Clock> {
     holders: HashMap<String, Arc<Holder<C>>>,
     clock: C,
+    /// What other replicas know of these keys.
+    shared: Option<Arc<Shared>>,
 }
 
 /// One key and what was used of it.
 #[derive(Debug)]
 pub struct Holder<C: Clock> {
     key: Key,
-    requests: Option<Rate<C>>,
-    tokens: Option<Rate<C>>,
+    requests: Option<Quota<C>>,
+    tokens: Option<Quota<C>>,
     spent: Arc<Mutex<Spent>>,
+    shared: Option<Arc<Shared>>,
 }
 
 /// Dollars of one month, as they are kept in a file.
@@ -40,6 +43,18 @@ pub struct Spent {
     dollars: f64,
     /// Answers whose cost is not known, and which are not in the sum.
     unknown: u64,
+}
+
+impl Spent {
+    /// So much in a month.
+    #[must_use]
+    pub fn of(month: &str, sum: Sum) -> Self {
+        Self { month: month.to_owned(), dollars: sum.dollars(), unknown: sum.unknown }
+    }
+
+    fn sum(&self) -> Sum {
+        Sum::of_dollars(self.dollars, self.unknown)
+    }
 }
 
 impl std::fmt::Display for Spent {
@@ -57,40 +72,48 @@ pub type AllSpent = BTreeMap<String, Spent>;
 
 impl<C: Clock> Keyring<C> {
     /// Keys of a file, with what was spent before. Rates of keys that are in `before`
-    /// and unchanged go on.
+    /// and unchanged go on; all replicas keep them together where they have `shared` state.
     #[must_use]
-    pub fn new(file: &KeyFile, spent: &AllSpent, clock: &C, before: Option<&Self>) -> Self {
+    pub fn new(
+        file: &KeyFile,
+        spent: &AllSpent,
+        clock: &C,
+        before: Option<&Self>,
+        shared: Option<&Arc<Shared>>,
+    ) -> Self {
         let holder = |key: &Key| {
             let known = before.and_then(|before| before.holders.get(&key.id));
             if let Some(same) = known.filter(|known| known.key == *key) {
                 return same.clone();
             }
-            let rate = |per_minute: Option<NonZeroU32>| {
-                per_minute.map(|per_minute| Rate::new(RateRule { per_minute, burst: per_minute }, clock))
+            let quota = |per_minute: Option<NonZeroU32>, of: &str| {
+                let rule = per_minute.map(|per_minute| RateRule { per_minute, burst: per_minute })?;
+                Some(Quota::new(rule, clock, shared.map(|shared| &**shared), &format!("key:{}:{of}", key.id)))
             };
             let carried = known.map(|known| known.spent.clone());
             Arc::new(Holder {
-                requests: rate(key.requests_per_minute),
-                tokens: rate(key.tokens_per_minute),
+                requests: quota(key.requests_per_minute, "requests"),
+                tokens: quota(key.tokens_per_minute, "tokens"),
                 spent: carried.unwrap_or_else(|| Arc::new(Mutex::new(spent.get(&key.id).cloned().unwrap_or_default()))),
                 key: key.clone(),
+                shared: shared.cloned(),
             })
         };
         let holders = file.keys.iter().map(|key| (key.id.clone(), holder(key))).collect();
-        Self { holders, clock: clock.clone() }
+        Self { holders, clock: clock.clone(), shared: shared.cloned() }
     }
 
-    /// What was spent with each key.
+    /// What was spent with each key, as far as this replica knows.
     #[must_use]
     pub fn spent(&self) -> AllSpent {
-        self.holders.iter().map(|(id, holder)| (id.clone(), holder.spent().clone())).collect()
+        self.holders.iter().map(|(id, holder)| (id.clone(), holder.known())).collect()
     }
 
     /// The holder of the key that a request brings.
     ///
     /// # Errors
     /// 401 without one that is known; 429 where its requests or its money are used up.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<Arc<Holder<C>>, ApiError> {
+    pub async fn admit(&self, headers: &HeaderMap) -> Result<Arc<Holder<C>>, ApiError> {
         let value = headers.get(header::AUTHORIZATION).ok_or_else(ApiError::no_key)?;
         let text = value.to_str().ok().and_then(|text| {
             let (scheme, key) = text.split_once(' ')?;
@@ -102,12 +125,36 @@ impl<C: Clock> Keyring<C> {
             (holder.key.hash == Hash::of(text) && !holder.key.is_revoked).then(|| holder.clone())
         });
         let holder = known.ok_or_else(ApiError::wrong_key)?;
-        let spent = |dollars: &f64| holder.spent_in(&self.clock.month()) >= *dollars;
-        if let Some(dollars) = holder.key.dollars_per_month.filter(spent) {
+        let month = holder.key.dollars_per_month.map(|_| self.clock.month());
+        let is_over = |spent: f64| holder.key.dollars_per_month.filter(|dollars| spent >= *dollars);
+        if let Some(dollars) = month.as_deref().and_then(|month| is_over(holder.spent_in(month))) {
             return Err(ApiError::out_of_money(dollars));
         }
-        if let Some(Err(wait)) = holder.requests.as_ref().map(|rate| rate.take(NonZeroU32::MIN)) {
-            return Err(ApiError::key_is_limited("requests", wait));
+        if let Some(quota) = &holder.requests {
+            quota.rate().take(NonZeroU32::MIN).map_err(|wait| ApiError::key_is_limited("requests", wait))?;
+        }
+        let Some(shared) = &self.shared else { return Ok(holder) };
+        let mut basket = Basket::default();
+        if let Some(quota) = &holder.requests {
+            basket.rate(quota, NonZeroU32::MIN);
+        }
+        if let Some(month) = &month {
+            basket.money(month, holder.id());
+        }
+        match Box::pin(shared.take(basket)).await {
+            Some(Err(short)) => {
+                holder.requests.iter().for_each(|quota| quota.take_back(NonZeroU32::MIN));
+                return Err(ApiError::key_is_limited("requests", short.wait()));
+            }
+            Some(Ok(Taken { spent: Some(all), .. })) => {
+                let known = shared.purse.learn(month.as_deref().unwrap_or_default(), holder.id(), all);
+                if let Some(dollars) = is_over(known.dollars()) {
+                    holder.requests.iter().for_each(|quota| quota.put_right(NonZeroU32::MIN, 0));
+                    return Err(ApiError::out_of_money(dollars));
+                }
+            }
+            // Where nobody can say, what is known here is enough.
+            Some(Ok(_)) | None => {}
         }
         Ok(holder)
     }
@@ -118,6 +165,9 @@ impl<C: Clock> Keyring<C> {
         let mut spent = holder.spent();
         if spent.month != month {
             *spent = Spent { month, ..Spent::default() };
+        }
+        if let Some(shared) = &self.shared {
+            shared.spend(&spent.month, holder.id(), spent.sum(), Sum::of(cost));
         }
         match cost {
             Some(cost) => spent.dollars += cost.dollars(),
@@ -131,8 +181,19 @@ impl<C: Clock> Holder<C> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was spent, here and by other replicas as far as that is known.
+    fn known(&self) -> Spent {
+        let mut spent = self.spent().clone();
+        if let Some(shared) = &self.shared {
+            let all = shared.purse.spent(&spent.month, self.id());
+            spent.dollars = spent.dollars.max(all.dollars());
+            spent.unknown = spent.unknown.max(all.unknown);
+        }
+        spent
+    }
+
     fn spent_in(&self, month: &str) -> f64 {
-        let spent = self.spent();
+        let spent = self.known();
         if spent.month == month { spent.dollars } else { 0.0 }
     }
 
@@ -170,15 +231,25 @@ impl<C: Clock> Holder<C> {
     ///
     /// # Errors
     /// 429 where they are used up.
-    pub fn take_tokens(&self, estimate: impl FnOnce() -> NonZeroU32) -> Result<Option<NonZeroU32>, ApiError> {
-        let taken = self.tokens.as_ref().map(|rate| rate.take(estimate())).transpose();
-        taken.map(|taken| taken.map(|(taken, _)| taken)).map_err(|wait| ApiError::key_is_limited("tokens", wait))
+    pub async fn take_tokens(&self, estimate: impl FnOnce() -> NonZeroU32) -> Result<Option<NonZeroU32>, ApiError> {
+        let Some(quota) = &self.tokens else { return Ok(None) };
+        let limited = |wait| ApiError::key_is_limited("tokens", wait);
+        let (taken, _) = quota.rate().take(estimate()).map_err(limited)?;
+        if let Some(shared) = &self.shared {
+            let mut basket = Basket::default();
+            basket.rate(quota, taken);
+            if let Some(Err(short)) = Box::pin(shared.take(basket)).await {
+                quota.take_back(taken);
+                return Err(limited(short.wait()));
+            }
+        }
+        Ok(Some(taken))
     }
 
     /// Puts right what was taken by what was used.
     pub fn put_right(&self, taken: Option<NonZeroU32>, used: u64) {
-        if let (Some(rate), Some(taken)) = (&self.tokens, taken) {
-            rate.put_right(taken, used);
+        if let (Some(quota), Some(taken)) = (&self.tokens, taken) {
+            quota.put_right(taken, used);
         }
     }
 }

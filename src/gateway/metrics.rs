@@ -8,6 +8,7 @@ use super::exposition::Exposition;
 use super::recorder::Counts;
 use super::{Gateway, Occupancy, SpanCounts};
 use crate::clock::Clock;
+use crate::shared::Shared;
 use crate::upstream::{Holding, NamedBreaker, Standing, Upstream};
 
 /// How often the policy was read again while serving.
@@ -28,6 +29,7 @@ pub(super) fn text<U: Upstream, C: Clock>(gateway: &Gateway<U, C>) -> String {
         + &holdings(gateway)
         + &drift(gateway)
         + &room(gateway.room.occupancy())
+        + &shared(gateway.shared.as_deref())
         + &lost(gateway)
 }
 
@@ -123,6 +125,28 @@ fn room(occupancy: Occupancy) -> String {
         ("cascade_connections_refused_total", "counter", "Connections there was no room for", turned_away as f64),
         ("cascade_requests_shed_total", "counter", "Requests there was no room for", shed as f64),
     ])
+}
+
+/// How it stands with what replicas share; nothing where they share nothing.
+fn shared(shared: Option<&Shared>) -> String {
+    let Some(shared) = shared else { return String::new() };
+    let counts = shared.counts();
+    let mut out = Exposition::default();
+    out.family("cascade_shared_state_up", "gauge", "Whether what replicas share could be reached");
+    out.sample(&[], u8::from(shared.is_up()));
+    out.family(
+        "cascade_shared_state_requests_total",
+        "counter",
+        "Times the shared state was asked, or would have been",
+    );
+    for (result, count) in [("answered", &counts.answered), ("failed", &counts.failed), ("skipped", &counts.skipped)] {
+        out.count(&[("result", result)], count);
+    }
+    out.family("cascade_shared_answers_total", "counter", "Answers looked for among those of other replicas");
+    for (result, count) in [("hit", &counts.hits), ("miss", &counts.misses)] {
+        out.count(&[("result", result)], count);
+    }
+    out.text
 }
 
 fn lost<U, C: Clock>(gateway: &Gateway<U, C>) -> String {

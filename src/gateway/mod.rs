@@ -39,13 +39,14 @@ use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::cascade::Cascade;
 use crate::clock::Clock;
+use crate::shared::Shared;
 use crate::upstream::{Heir, NamedBreaker, Passage, Upstream};
 
 pub use admin::{Hosts, admin_router};
 pub use api_error::ApiError;
 pub use audience::Audience;
 pub use certificate::{BadCertificate, Certificate};
-pub use keyring::{AllSpent, Keyring};
+pub use keyring::{AllSpent, Keyring, Spent};
 pub use listen::{Bounds, Current, Door, serve};
 pub use metrics::Reloads;
 pub use recent::Recent;
@@ -85,6 +86,7 @@ pub struct Gateway<U, C: Clock> {
     room: Arc<Room>,
     /// Lines of the log that were dropped.
     log: Option<ErrorCounter>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl<U: Upstream, C: Clock> Gateway<U, C> {
@@ -109,7 +111,14 @@ impl<U: Upstream, C: Clock> Gateway<U, C> {
             keyring: None,
             room: Arc::new(Room::new(usize::MAX, MAX_HELD)),
             log: None,
+            shared: None,
         }
+    }
+
+    /// Shows among the metrics how it stands with what replicas share.
+    #[must_use]
+    pub fn sharing(self, shared: Option<Arc<Shared>>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Shows among the metrics how many lines of the log were dropped.

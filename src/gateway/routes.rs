@@ -81,7 +81,7 @@ impl<U: Upstream, C: Clock> Straight for Arc<Gateway<U, C>> {
         let gateway = self.clone();
         let answered = async move {
             let holder = match &gateway.keyring {
-                Some(keyring) => match keyring.admit(request.headers()) {
+                Some(keyring) => match keyring.admit(request.headers()).await {
                     Ok(holder) => Some(holder),
                     Err(error) => return refused(&gateway.meters, Way::Cascaded(endpoint), error),
                 },
@@ -164,7 +164,7 @@ fn router<U: Upstream, C: Clock>(gateway: &Arc<Gateway<U, C>>) -> Router {
 async fn admit<C: Clock>(keyring: Arc<Keyring<C>>, meters: Arc<Meters>, mut request: Request, next: Next) -> Response {
     // Browsers ask without a key whether they may call.
     if request.method() != Method::OPTIONS {
-        match keyring.admit(request.headers()) {
+        match keyring.admit(request.headers()).await {
             Ok(holder) => _ = request.extensions_mut().insert(holder),
             Err(error) => {
                 let way = Endpoint::from_path(request.uri().path()).map_or(Way::Passed, Way::Cascaded);

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// A whole answer, or one frame of a streamed one.
@@ -85,7 +85,7 @@ pub struct Function<'a> {
 }
 
 /// Tokens counted by an upstream, in either family of names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Tokens of the prompt, cached ones among them.
     pub prompt_tokens: Option<u64>,

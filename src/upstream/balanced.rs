@@ -69,7 +69,7 @@ pub struct NamedBreaker {
     /// Its breaker.
     pub breaker: Arc<Breaker>,
     /// What it depends on that is to be left alone: where, by which key, which model.
-    of: blake3::Hash,
+    pub(super) of: blake3::Hash,
 }
 
 impl<O: Upstream, C: Clock> Balanced<O, C> {

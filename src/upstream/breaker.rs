@@ -104,6 +104,23 @@ impl Breaker {
         told
     }
 
+    /// How long nobody is let through; none: somebody is.
+    #[must_use]
+    pub fn open_for(&self, now: Duration) -> Option<Duration> {
+        match *self.state() {
+            State::Open { until, is_tried: false } if now < until => Some(until.saturating_sub(now)),
+            State::Open { .. } | State::Closed(_) => None,
+        }
+    }
+
+    /// Opens it at the next failure, where it is closed: somebody else has seen enough.
+    pub fn suspect(&self) {
+        let mut state = self.state();
+        if let State::Closed(failures) = &mut *state {
+            *failures = self.rule.failures.get() - 1;
+        }
+    }
+
     /// How it stands.
     #[must_use]
     pub fn standing(&self, now: Duration) -> Standing {

@@ -17,12 +17,15 @@ use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::policy::{LimitRule, Policy, Tier, WhenFull};
 use crate::prompt::Prompt;
-use crate::rate::Rate;
+use crate::shared::{Basket, Crowd, Quota, Seat, Shared, Short};
 use crate::tokens;
 use crate::trace::{Bound, Failure};
 
 /// When a place will be free where only other prompts' ends decide.
 const SOON: Duration = Duration::from_secs(1);
+
+/// When a place that other replicas have is asked for again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Refuses what is over a tier's limits, or has it wait.
 #[derive(Debug)]
@@ -38,24 +41,37 @@ struct Limits<C: Clock> {
     /// The tier's name and model, and what its limits are.
     of: (String, String, Option<LimitRule>),
     when_full: WhenFull,
-    requests: Option<Rate<C>>,
-    tokens: Option<Arc<Rate<C>>>,
+    requests: Option<Quota<C>>,
+    tokens: Option<Arc<Quota<C>>>,
     permits: Option<Arc<Semaphore>>,
+    /// What other replicas are asked through, and those in flight with them.
+    shared: Option<Arc<Shared>>,
+    crowd: Option<Arc<Crowd>>,
+}
+
+/// What all replicas gave.
+#[derive(Default)]
+struct Others {
+    /// Requests and tokens left, where that is known.
+    left: [Option<u32>; 2],
+    seat: Option<Seat>,
 }
 
 /// What a prompt holds while it is answered.
 struct Place<C: Clock> {
     _permit: Option<OwnedSemaphorePermit>,
+    _seat: Option<Seat>,
     /// Tokens taken by estimate, and where they go back to.
-    taken: Option<(NonZeroU32, Arc<Rate<C>>)>,
+    taken: Option<(NonZeroU32, Arc<Quota<C>>)>,
     /// Requests and tokens left, where they are limited.
     left: [Option<u32>; 2],
 }
 
 impl<U, C: Clock> Limited<U, C> {
-    /// Wraps `inner` with the limits of `policy`.
-    pub fn new(inner: U, policy: &Policy, clock: &C) -> Self {
-        let tiers = policy.tiers.iter().map(|tier| Arc::new(Limits::new(tier, clock))).collect();
+    /// Wraps `inner` with the limits of `policy`, which all replicas keep together where
+    /// they share anything.
+    pub fn new(inner: U, policy: &Policy, clock: &C, shared: Option<&Arc<Shared>>) -> Self {
+        let tiers = policy.tiers.iter().map(|tier| Arc::new(Limits::new(tier, clock, shared))).collect();
         Self { inner, clock: clock.clone(), tiers }
     }
 }
@@ -71,15 +87,19 @@ impl<U, C: Clock> Heir for Limited<U, C> {
 }
 
 impl<C: Clock> Limits<C> {
-    fn new(tier: &Tier, clock: &C) -> Self {
+    fn new(tier: &Tier, clock: &C, shared: Option<&Arc<Shared>>) -> Self {
         let rule = tier.limit;
-        let rate = |rule| Rate::new(rule, clock);
+        let name = |of: &str| format!("{}:{}:{of}", tier.name, tier.model);
+        let rate = |rule, of| Quota::new(rule, clock, shared.map(|shared| &**shared), &name(of));
+        let concurrent = rule.and_then(|rule| rule.concurrent);
         Self {
             of: (tier.name.clone(), tier.model.clone(), rule),
             when_full: rule.map_or(WhenFull::Escalate, |rule| rule.when_full),
-            requests: rule.and_then(|rule| rule.requests).map(rate),
-            tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule))),
-            permits: rule.and_then(|rule| rule.concurrent).map(|n| Arc::new(Semaphore::new(n.get() as usize))),
+            requests: rule.and_then(|rule| rule.requests).map(|rule| rate(rule, "requests")),
+            tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule, "tokens"))),
+            permits: concurrent.map(|n| Arc::new(Semaphore::new(n.get() as usize))),
+            shared: shared.filter(|_| rule.is_some()).cloned(),
+            crowd: shared.zip(concurrent).map(|(shared, n)| shared.crowd(&name("concurrent"), n)),
         }
     }
 
@@ -98,7 +118,8 @@ impl<C: Clock> Limits<C> {
             None => None,
         };
         loop {
-            let tokens = match self.tokens.as_ref().map(|rate| rate.take(tokens::at_most(prompt))).transpose() {
+            let tokens = self.tokens.as_ref().map(|quota| quota.rate().take(tokens::at_most(prompt)));
+            let tokens = match tokens.transpose() {
                 Ok(tokens) => tokens,
                 Err(time) => {
                     wait(Bound::Tokens, time).await?;
@@ -106,19 +127,62 @@ impl<C: Clock> Limits<C> {
                 }
             };
             let taken = tokens.map(|(taken, _)| taken).zip(self.tokens.clone());
-            match self.requests.as_ref().map(|rate| rate.take(NonZeroU32::MIN)).transpose() {
-                Ok(requests) => {
-                    let left = [requests.map(|(_, left)| left), tokens.map(|(_, left)| left)];
-                    return Ok(Place { _permit: permit, taken, left });
+            let requests = self.requests.as_ref().map(|quota| quota.rate().take(NonZeroU32::MIN)).transpose();
+            let by_others = match (&requests, &self.shared) {
+                (Ok(_), Some(shared)) => Box::pin(self.ask_others(shared, tokens.map(|(taken, _)| taken))).await,
+                _ => Ok(Others::default()),
+            };
+            let (by, time) = match (requests, by_others) {
+                (Ok(requests), Ok(Others { left, seat })) => {
+                    let least = |here: Option<(_, u32)>, all: Option<u32>| {
+                        here.map(|(_, here)| all.map_or(here, |all| all.min(here)))
+                    };
+                    let left = [least(requests, left[0]), least(tokens, left[1])];
+                    return Ok(Place { _permit: permit, _seat: seat, taken, left });
                 }
-                Err(time) => {
-                    if let Some((taken, rate)) = taken {
-                        rate.put_right(taken, 0);
+                (Ok(requests), Err(short)) => {
+                    if let (Some(_), Some(quota)) = (requests, &self.requests) {
+                        quota.take_back(NonZeroU32::MIN);
                     }
-                    wait(Bound::Requests, time).await?;
+                    short
                 }
+                (Err(time), _) => (Bound::Requests, time),
+            };
+            if let Some((taken, quota)) = taken {
+                quota.take_back(taken);
+            }
+            wait(by, time).await?;
+        }
+    }
+
+    /// Takes from all replicas what was taken here. Where they cannot be asked, what is
+    /// here is enough.
+    ///
+    /// # Errors
+    /// What is not there, and when it may be.
+    async fn ask_others(&self, shared: &Shared, tokens: Option<NonZeroU32>) -> Result<Others, (Bound, Duration)> {
+        let seat = self.crowd.as_ref().map(Crowd::seat);
+        let mut basket = Basket::default();
+        basket.seat(seat.as_ref());
+        let mut rates = Vec::new();
+        for (place, quota, amount) in
+            [(0, self.requests.as_ref(), Some(NonZeroU32::MIN)), (1, self.tokens.as_deref(), tokens)]
+        {
+            if let (Some(quota), Some(amount)) = (quota, amount) {
+                basket.rate(quota, amount);
+                rates.push(place);
             }
         }
+        let mut left = [None; 2];
+        match shared.take(basket).await {
+            Some(Ok(taken)) => rates.iter().zip(taken.left).for_each(|(place, there)| left[*place] = Some(there)),
+            Some(Err(Short::Rate(at, time))) => {
+                return Err(([Bound::Requests, Bound::Tokens][rates[at]], time));
+            }
+            Some(Err(Short::Places)) => return Err((Bound::Concurrent, AGAIN)),
+            None => {}
+        }
+        Ok(Others { left, seat })
     }
 
     async fn permit(
@@ -156,13 +220,13 @@ impl<C: Clock> Limits<C> {
                 HeaderName::from_static("x-ratelimit-reset-tokens"),
             ],
         ];
-        let rates = [self.requests.as_ref(), self.tokens.as_deref()];
-        for ((names, rate), left) in NAMES.iter().zip(rates).zip(left) {
-            let (Some(rate), Some(left)) = (rate, left) else { continue };
+        let quotas = [self.requests.as_ref(), self.tokens.as_deref()];
+        for ((names, quota), left) in NAMES.iter().zip(quotas).zip(left) {
+            let (Some(quota), Some(left)) = (quota, left) else { continue };
             let theirs = headers.get(&names[0]).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
             if theirs.is_none_or(|theirs| u64::from(left) < theirs) {
                 headers.insert(&names[0], left.into());
-                headers.insert(&names[1], rate.rule().per_minute.get().into());
+                headers.insert(&names[1], quota.rate().rule().per_minute.get().into());
                 // Theirs would belong to another count.
                 headers.remove(&names[2]);
             }
@@ -173,8 +237,8 @@ impl<C: Clock> Limits<C> {
 impl<C: Clock> Place<C> {
     /// Puts the tokens right by what was used.
     fn settle(&mut self, used: u64) {
-        if let Some((taken, rate)) = self.taken.take() {
-            rate.put_right(taken, used);
+        if let Some((taken, quota)) = self.taken.take() {
+            quota.put_right(taken, used);
         }
     }
 }
@@ -220,7 +284,7 @@ impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
 
     fn holding(&self, tier: &Tier) -> Holding {
         let limits = &self.tiers[tier.index];
-        let of = |rate: &Rate<C>| (u64::from(rate.left()), u64::from(rate.rule().burst.get()));
+        let of = |quota: &Quota<C>| (u64::from(quota.rate().left()), u64::from(quota.rate().rule().burst.get()));
         let all = limits.of.2.and_then(|rule| rule.concurrent).map(|all| u64::from(all.get()));
         let free = limits.permits.as_ref().map(|permits| permits.available_permits() as u64);
         Holding {

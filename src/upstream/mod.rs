@@ -8,6 +8,7 @@ mod breaker;
 mod cached;
 mod client;
 mod embedder;
+mod hints;
 mod judged;
 mod limited;
 mod live;
@@ -30,6 +31,7 @@ pub use crate::decision::Delivery;
 use crate::policy::{Policy, Tier};
 use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
+use crate::shared::Shared;
 use crate::trace::{CacheUse, Failure};
 
 pub use balanced::{Balanced, NamedBreaker, Origin};
@@ -37,6 +39,7 @@ pub use breaker::{Breaker, Standing};
 pub use cached::Cached;
 pub use client::CannotStart;
 pub use embedder::Embedders;
+pub use hints::Hints;
 pub use judged::Judged;
 pub use limited::Limited;
 pub use live::Live;
@@ -162,13 +165,17 @@ pub type Layers<U, C> = Judged<Cached<Similar<Limited<U, C>, C>, C>, C>;
 
 /// The layers of the policy around what finally answers. Judges outermost: they are
 /// asked through the caches and limits of their own tiers. Neither judges nor, without
-/// `embedders`, anybody else is asked.
+/// `embedders`, anybody else is asked. Limits and caches are those of all replicas where
+/// they have `shared` state.
 pub fn layered<U: Upstream, C: Clock>(
     origin: U,
     policy: &Arc<Policy>,
     clock: C,
     embedders: &Embedders<C>,
+    shared: Option<&Arc<Shared>>,
 ) -> Layers<U, C> {
-    let similar = Similar::new(Limited::new(origin, policy, &clock), policy, clock.clone(), embedders);
-    Judged::new(Cached::new(similar, policy, clock.clone()), policy.clone(), clock)
+    let limited = Limited::new(origin, policy, &clock, shared);
+    let similar = Similar::new(limited, policy, clock.clone(), embedders);
+    let cached = Cached::new(similar, policy, clock.clone()).sharing(shared.cloned());
+    Judged::new(cached, policy.clone(), clock)
 }

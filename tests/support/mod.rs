@@ -35,7 +35,11 @@ pub fn cascade() -> Command {
     // Whoever runs the tests has keys, proxies and collectors of his own.
     let is_own = |name: &str| {
         let name = name.to_ascii_uppercase();
-        name.ends_with("_API_KEY") || name.ends_with("_PROXY") || name.starts_with("OTEL_") || name == "OPENAI_BASE_URL"
+        name.ends_with("_API_KEY")
+            || name.ends_with("_PROXY")
+            || name.starts_with("OTEL_")
+            || name == "OPENAI_BASE_URL"
+            || name == "CASCADE_REDIS"
     };
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_own) {

@@ -4,23 +4,25 @@
 //! Invariant: it stores what a tier said, never what we thought of it, and
 //! never a failure. moka's own clock is not used: time is handed in.
 
-use std::hash::{BuildHasher, Hasher};
+mod memory;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use moka::future::Cache;
-use moka::policy::EvictionPolicy;
 
 use super::{Delivery, Flow, Heir, Holding, Reply, Said, Upstream};
 use crate::answer::Answer;
 use crate::clock::Clock;
 use crate::openai::Endpoint;
-use crate::policy::{CacheRule, Policy, Tier};
-use crate::price::{Cost, Usd};
+use crate::policy::{Policy, Tier};
+use crate::price::Cost;
 use crate::prompt::{Freshness, Prompt};
+use crate::shared::Shared;
 use crate::trace::{CacheUse, Failure};
+use memory::{Entry, Memory, Slot};
+pub(super) use memory::{Key, identity};
 
 /// Remembers what tiers said.
 #[derive(Debug)]
@@ -29,34 +31,22 @@ pub struct Cached<U, C> {
     clock: C,
     tiers: Vec<Option<Memory>>,
     evicts_at_once: bool,
-}
-
-/// What one tier has said.
-#[derive(Clone, Debug)]
-struct Memory {
-    identity: Key,
-    rule: CacheRule,
-    store: Store,
-}
-
-pub(super) type Key = [u8; 32];
-type Store = Cache<Key, Entry, KeyIsHash>;
-
-#[derive(Clone, Debug)]
-struct Entry {
-    answer: Arc<Answer>,
-    stored_at: Duration,
-    recorded_cost: Option<Usd>,
-    quality: Option<f64>,
+    /// What other replicas remember.
+    shared: Option<Arc<Shared>>,
 }
 
 impl<U, C: Clock> Cached<U, C> {
     /// Wraps `inner` with the caches of `policy`.
     pub fn new(inner: U, policy: &Policy, clock: C) -> Self {
-        let memory =
-            |tier: &Tier| tier.cache.map(|rule| Memory { identity: identity(tier, policy), rule, store: store(rule) });
+        let memory = |tier: &Tier| tier.cache.map(|rule| Memory::new(tier, rule, policy));
         let tiers = policy.tiers.iter().map(memory).collect();
-        Self { inner, clock, tiers, evicts_at_once: false }
+        Self { inner, clock, tiers, evicts_at_once: false, shared: None }
+    }
+
+    /// Looks for what is not here among what other replicas remember.
+    #[must_use]
+    pub fn sharing(self, shared: Option<Arc<Shared>>) -> Self {
+        Self { shared, ..self }
     }
 
     /// Evicts with every insertion instead of when moka finds the time, so
@@ -81,37 +71,31 @@ impl<U: Heir, C> Heir for Cached<U, C> {
     }
 }
 
-fn store(rule: CacheRule) -> Store {
-    Cache::builder()
-        .max_capacity(rule.capacity)
-        .weigher(|_, entry: &Entry| u32::try_from(entry.answer.weight()).unwrap_or(u32::MAX))
-        // moka's other policy keeps statistics hashed with a random seed.
-        .eviction_policy(EvictionPolicy::lru())
-        .build_with_hasher(KeyIsHash)
-}
-
 impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
     async fn ask(&self, tier: &Tier, prompt: &Prompt, delivery: Delivery) -> Result<Reply, Failure> {
-        let Some(Memory { rule, store, identity }) = &self.tiers[tier.index] else {
+        let Some(memory) = &self.tiers[tier.index] else {
             return self.inner.ask(tier, prompt, delivery).await;
         };
-        if is_kept_out(*rule, prompt) {
+        if memory.keeps_out(prompt) {
             let mut reply = self.inner.ask(tier, prompt, delivery).await?;
             reply.cache = CacheUse::Bypass;
             return Ok(reply);
         }
-        let key = key(identity, prompt, rule.shared);
-        match store.get(&key).await {
-            Some(_) if prompt.freshness == Freshness::New => store.invalidate(&key).await,
-            Some(entry) if self.clock.now() < entry.stored_at + rule.ttl => return Ok(entry.reply(CacheUse::Hit)),
-            Some(_) => store.invalidate(&key).await,
-            None => {}
+        let slot = memory.slot(prompt, self.shared.as_ref());
+        if prompt.freshness == Freshness::New {
+            slot.forget().await;
+        } else if let Some(entry) = slot.here(&self.clock).await {
+            return Ok(entry.reply(CacheUse::Hit));
         }
         if delivery != Delivery::Hold && prompt.stream {
-            return self.ask_flowing(store, key, tier, prompt, delivery).await;
+            return self.ask_flowing(slot, tier, prompt, delivery).await;
         }
         let mut asked = None;
         let asking = async {
+            if let Some(entry) = slot.elsewhere(&self.clock, prompt).await {
+                asked = Some((CacheUse::Hit, Cost::FREE));
+                return Ok(entry);
+            }
             // What is not streamed comes whole, however it may be delivered.
             let delivery = if prompt.stream { Delivery::Hold } else { delivery };
             let reply = self.inner.ask(tier, prompt, delivery).await?;
@@ -120,37 +104,46 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
             let Said::Whole(answer) = reply.said else {
                 return Err(Failure::Unreachable("an upstream let frames flow that had to be held".to_owned()));
             };
-            Ok(Entry {
+            let entry = Entry {
                 answer: Arc::new(answer.compact(prompt.endpoint, !tier.adds_logprobs(prompt))),
                 stored_at: self.clock.now(),
+                age: Duration::ZERO,
                 recorded_cost: reply.recorded_cost,
                 quality: reply.quality,
-            })
+            };
+            if !is_similar {
+                slot.tell_others(&entry);
+            }
+            Ok(entry)
         };
         let entry = {
             // moka would hold it three times.
             let asking = std::pin::pin!(asking);
-            store.try_get_with(key, asking).await
+            slot.store.try_get_with(slot.key, asking).await
         };
         let entry = entry.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
         if asked.is_some() && self.evicts_at_once {
-            store.run_pending_tasks().await;
+            slot.store.run_pending_tasks().await;
         }
         let (cache, judging) = asked.unwrap_or((CacheUse::Coalesced, Cost::FREE));
         if cache == CacheUse::Similar {
             // Older than it would seem here; who remembers it knows for how long.
-            store.invalidate(&key).await;
+            slot.store.invalidate(&slot.key).await;
         }
         Ok(Reply { judging, ..entry.reply(cache) })
     }
 
     async fn recall(&self, tier: &Tier, prompt: &Prompt) -> Option<Reply> {
-        let Memory { rule, store, identity } = self.tiers[tier.index].as_ref()?;
-        if is_kept_out(*rule, prompt) || prompt.freshness != Freshness::Any {
+        let memory = self.tiers[tier.index].as_ref()?;
+        if memory.keeps_out(prompt) || prompt.freshness != Freshness::Any {
             return None;
         }
-        let entry = store.get(&key(identity, prompt, rule.shared)).await?;
-        (self.clock.now() < entry.stored_at + rule.ttl).then(|| entry.reply(CacheUse::Hit))
+        let slot = memory.slot(prompt, self.shared.as_ref());
+        let entry = match slot.here(&self.clock).await {
+            Some(entry) => entry,
+            None => slot.found_elsewhere(&self.clock, prompt).await?,
+        };
+        Some(entry.reply(CacheUse::Hit))
     }
 
     fn holding(&self, tier: &Tier) -> Holding {
@@ -165,21 +158,18 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
     }
 }
 
-/// Whether a prompt is neither answered from a cache nor remembered.
-fn is_kept_out(rule: CacheRule, prompt: &Prompt) -> bool {
-    prompt.is_kept_upstream || prompt.freshness == Freshness::NotKept || prompt.temperature > 0.0 && !rule.sampled
-}
-
 impl<U: Upstream, C: Clock> Cached<U, C> {
     /// Lets frames flow by and remembers them once the answer is complete.
     async fn ask_flowing(
         &self,
-        store: &Store,
-        key: Key,
+        slot: Slot,
         tier: &Tier,
         prompt: &Prompt,
         delivery: Delivery,
     ) -> Result<Reply, Failure> {
+        if let Some(entry) = slot.found_elsewhere(&self.clock, prompt).await {
+            return Ok(entry.reply(CacheUse::Hit));
+        }
         let mut reply = self.inner.ask(tier, prompt, delivery).await?;
         if reply.cache != CacheUse::Similar {
             reply.cache = CacheUse::Miss;
@@ -190,36 +180,25 @@ impl<U: Upstream, C: Clock> Cached<U, C> {
                 let kept = Entry {
                     answer: Arc::new(answer.compact(prompt.endpoint, !tier.adds_logprobs(prompt))),
                     stored_at: self.clock.now(),
+                    age: Duration::ZERO,
                     recorded_cost: reply.recorded_cost,
                     quality: reply.quality,
                 };
-                store.insert(key, kept).await;
+                slot.tell_others(&kept);
+                slot.store.insert(slot.key, kept).await;
                 if self.evicts_at_once {
-                    store.run_pending_tasks().await;
+                    slot.store.run_pending_tasks().await;
                 }
                 Said::Whole(answer)
             }
             Said::Flow(flow) => {
                 let headers = flow.headers.clone();
-                let watch = Watch {
-                    endpoint: prompt.endpoint,
-                    flow,
-                    kept: Vec::new(),
-                    store: store.clone(),
-                    key,
-                    clock: self.clock.clone(),
-                };
+                let (endpoint, clock) = (prompt.endpoint, self.clock.clone());
+                let watch = Watch { endpoint, flow, kept: Vec::new(), slot, clock };
                 Said::Flow(Flow { frames: Box::pin(stream::unfold(Some(watch), Watch::next)), headers })
             }
         };
         Ok(reply)
-    }
-}
-
-impl Entry {
-    fn reply(self, cache: CacheUse) -> Reply {
-        let (said, judging) = (Said::Whole(self.answer), Cost::FREE);
-        Reply { said, cache, recorded_cost: self.recorded_cost, judging, quality: self.quality }
     }
 }
 
@@ -228,8 +207,7 @@ struct Watch<C> {
     endpoint: Endpoint,
     flow: Flow,
     kept: Vec<Bytes>,
-    store: Store,
-    key: Key,
+    slot: Slot,
     clock: C,
 }
 
@@ -246,67 +224,12 @@ impl<C: Clock> Watch<C> {
             None => {
                 if let Ok(mut answer) = Answer::from_frames(watch.endpoint, watch.kept) {
                     answer.headers = watch.flow.headers;
-                    let stored_at = watch.clock.now();
-                    let entry = Entry { answer: Arc::new(answer), stored_at, recorded_cost: None, quality: None };
-                    watch.store.insert(watch.key, entry).await;
+                    let entry = Entry::of(Arc::new(answer), watch.clock.now(), Duration::ZERO);
+                    watch.slot.tell_others(&entry);
+                    watch.slot.store.insert(watch.slot.key, entry).await;
                 }
                 None
             }
         }
-    }
-}
-
-/// What a tier's answers depend on besides the prompt: a tier that gets another model,
-/// place or need forgets what was said before.
-pub(super) fn identity(tier: &Tier, policy: &Policy) -> Key {
-    let mut hasher = blake3::Hasher::new();
-    let mut add = |part: &str| {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    };
-    [&tier.name, &tier.model].into_iter().for_each(|part| add(part));
-    for share in &tier.upstreams {
-        add(policy.upstreams[share.upstream].kind.place());
-        add(share.model.as_deref().unwrap_or_default());
-    }
-    add(if tier.needs_logprobs() { "logprobs" } else { "" });
-    hasher.finalize().into()
-}
-
-/// The key of a prompt with one tier.
-fn key(identity: &Key, prompt: &Prompt, is_shared: bool) -> Key {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(identity);
-    hasher.update(prompt.cache_key());
-    if let Some(tenant) = prompt.tenant.as_ref().filter(|_| !is_shared) {
-        hasher.update(tenant.as_bytes());
-    }
-    hasher.finalize().into()
-}
-
-/// Keys are blake3 hashes: their first bytes are a hash already, the same in
-/// every run.
-#[derive(Clone, Copy, Debug, Default)]
-struct KeyIsHash;
-
-#[derive(Default)]
-struct FirstBytes(u64);
-
-impl BuildHasher for KeyIsHash {
-    type Hasher = FirstBytes;
-    fn build_hasher(&self) -> FirstBytes {
-        FirstBytes::default()
-    }
-}
-
-impl Hasher for FirstBytes {
-    fn write(&mut self, bytes: &[u8]) {
-        // An array writes its length first, eight bytes too; the last write counts.
-        if let Some(first) = bytes.first_chunk::<8>() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
