@@ -174,7 +174,7 @@ class Servers:
         path.write_text(json.dumps(file))
         return made.stdout.strip()
 
-    def serve(self, more="", routes="", cache="64MiB"):
+    def serve(self, more="", routes="", cache="64MiB", arguments=()):
         """Starts the gateway; says how long it took to its first answer."""
         if self.cascade:
             self.cascade.terminate()
@@ -182,7 +182,7 @@ class Servers:
         path = self.folder / "policy.yaml"
         path.write_text(POLICY.format(mock=MOCK, more=more, routes=routes, cache=cache))
         began = time.perf_counter()
-        command = [self.args.cascade, "serve", "--quiet", "--policy", str(path), "--listen", f"127.0.0.1:{CASCADE}"]
+        command = [self.args.cascade, "serve", "--quiet", "--policy", str(path), "--listen", f"127.0.0.1:{CASCADE}", *arguments]
         self.cascade = self.start(1, command)
         while True:
             try:
@@ -314,7 +314,7 @@ def curve(servers, args):
     return report
 
 
-def main():
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cascade", default=str(ROOT / "target/release/cascade"))
     parser.add_argument("--mock", required=True)
@@ -324,7 +324,11 @@ def main():
     parser.add_argument("--curve", action="store_true", help="print how the cost of a step grows, too")
     parser.add_argument("--keys", type=int, default=0, help="a point of the curve with so many keys")
     parser.add_argument("--json")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = arguments()
     servers = Servers(args)
     try:
         servers.serve()
@@ -340,4 +344,5 @@ def main():
         servers.stop()
 
 
-main()
+if __name__ == "__main__":
+    main()
