@@ -43,6 +43,12 @@ fn ask(text: &str) -> String {
     json!({"model": "one", "messages": [{"role": "user", "content": text}], "max_tokens": 1000}).to_string()
 }
 
+/// A request that is sent and whose answer nobody may live to see.
+fn begin(served: &Served, body: String) -> impl Future<Output = ()> + Send + 'static {
+    let sent = client().post(format!("{}/v1/chat/completions", served.url)).body(body).send();
+    async move { drop(sent.await) }
+}
+
 async fn send(served: &Served, key: Option<&str>, body: String) -> reqwest::Response {
     let ask = client().post(format!("{}/v1/chat/completions", served.url)).body(body);
     let ask = if let Some(key) = key { ask.bearer_auth(key) } else { ask };
@@ -134,13 +140,15 @@ async fn prompts_in_flight_are_counted_together() {
     let Some(redis) = Redis::start().await else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let is_slow = Arc::new(AtomicBool::new(false));
     let slow = {
-        let (now, most) = (now.clone(), most.clone());
+        let (now, most, is_slow) = (now.clone(), most.clone(), is_slow.clone());
         Router::new().fallback(move || {
-            let (now, most) = (now.clone(), most.clone());
+            let (now, most, is_slow) = (now.clone(), most.clone(), is_slow.clone());
             async move {
                 most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                SystemClock::start().sleep(Duration::from_millis(40)).await;
+                let time = if is_slow.load(Ordering::SeqCst) { 60_000 } else { 40 };
+                SystemClock::start().sleep(Duration::from_millis(time)).await;
                 now.fetch_sub(1, Ordering::SeqCst);
                 Response::new(Body::from(completion("yes", &[-0.01]).to_string()))
             }
@@ -169,18 +177,25 @@ async fn prompts_in_flight_are_counted_together() {
     // Six at a time, 40 ms each, would be 150 a second.
     assert!(sum > 150, "{each:?} in {time:?}");
 
-    // One that is killed holds nothing for long.
+    // One that is killed holds its places for ten seconds, and no longer.
     let [first, second, _] = replicas.as_slice() else { panic!("three") };
-    let held = stream::iter(0..6).map(|_| send(first, None, ask("hi"))).buffer_unordered(6);
-    let _ = SystemClock::start().within(Duration::from_millis(20), held.collect::<Vec<_>>()).await;
+    is_slow.store(true, Ordering::SeqCst);
+    let held: Vec<_> = (0..6).map(|_| tokio::spawn(begin(first, ask("hi")))).collect();
+    until("its places are taken", async || now.load(Ordering::SeqCst) == 6).await;
     first.signal("KILL");
+    is_slow.store(false, Ordering::SeqCst);
+    let clock = SystemClock::start();
     let back = send(second, None, ask("hi")).await;
+    let waited = clock.now();
+    println!("the places of one that was killed were free after {waited:?}");
     assert_eq!(back.status().as_u16(), 200);
+    assert!((Duration::from_secs(5)..Duration::from_secs(15)).contains(&waited), "{waited:?}");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn money_and_keys_are_known_to_all() {
-    let Some(redis) = Redis::start().await else { return };
+    let Some(mut redis) = Redis::start().await else { return };
     let url = redis.url();
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("keys.json"), r#"{"keys": []}"#).expect("written");
@@ -232,6 +247,13 @@ async fn money_and_keys_are_known_to_all() {
     }
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 2, "one was taken already: {statuses:?}");
 
+    // A server that has lost them gets them back.
+    redis.kill();
+    redis.restart().await;
+    until("they are put back", async || redis.count("cascade:keys:*") == 2).await;
+    until("they are known", async || send(&later, Some(&other), "{}".to_owned()).await.status() != 401).await;
+    assert!(keys(&["list"]).contains("bob"));
+
     let id = &other["pck_".len()..][..12];
     keys(&["revoke", id]);
     for served in [&later, &one_more] {
@@ -248,7 +270,7 @@ async fn what_one_was_told_the_others_remember() {
     let asked = Arc::new(AtomicUsize::new(0));
     let counts = asked.clone();
     let fake = Fake::start(move |seen| {
-        counts.fetch_add(1, Ordering::SeqCst);
+        let number = counts.fetch_add(1, Ordering::SeqCst) + 1;
         if seen.body.windows(13).any(|w| w == b"\"stream\":true") {
             let frame = |delta: Value, end: Value| {
                 json!({"choices": [{"index": 0, "delta": delta, "finish_reason": end}]}).to_string()
@@ -257,7 +279,7 @@ async fn what_one_was_told_the_others_remember() {
                 [frame(json!({"content": "Hi"}), Value::Null), frame(json!({}), json!("stop")), "[DONE]".to_owned()];
             return response(200, "text/event-stream", support::sse(&frames.each_ref().map(String::as_str)));
         }
-        response(200, "application/json", counted(100, 400))
+        response(200, "application/json", completion(&format!("answer {number}"), &[-0.01]).to_string())
     })
     .await;
     let policy = policy(folder.path(), &fake.base_url, "cache: { ttl: 1h, sampled: true }", "");
@@ -267,9 +289,10 @@ async fn what_one_was_told_the_others_remember() {
         let told = send(&first, None, body.clone()).await;
         assert_eq!(cache_of(&told), "miss");
         let told = told.text().await.expect("a body");
-        until("the others know", async || cache_of(&send(&second, None, body.clone()).await) == "hit").await;
-        let again = send(&second, None, body.clone()).await.text().await.expect("a body");
-        assert_eq!(again, told);
+        until("it is there", async || redis.count("cascade:answer1:*") == n + 1).await;
+        let again = send(&second, None, body.clone()).await;
+        assert_eq!(cache_of(&again), "hit");
+        assert_eq!(again.text().await.expect("a body"), told);
         assert_eq!(asked.load(Ordering::SeqCst), n + 1);
     }
     // It outlives who was told.
@@ -278,8 +301,17 @@ async fn what_one_was_told_the_others_remember() {
     assert_eq!(cache_of(&send(&third, None, ask("hi")).await), "hit");
     // Asked anew, it is another answer for all that do not remember the old one.
     let anew = client().post(format!("{}/v1/chat/completions", third.url)).body(ask("hi"));
-    let anew = anew.header("x-cascade-bypass", "cache").send().await.expect("a response");
-    assert_eq!((anew.status().as_u16(), asked.load(Ordering::SeqCst)), (200, 3));
+    let anew = anew.header("cache-control", "no-cache").send().await.expect("a response");
+    let anew = anew.text().await.expect("a body");
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(anew.contains("\"answer 3\""), "{anew}");
+    let [fourth] = replicas(&policy, &redis);
+    let has_heard = async || {
+        let told = send(&fourth, None, ask("hi")).await;
+        cache_of(&told) == "hit" && told.text().await.expect("a body") == anew
+    };
+    until("others have the new one", has_heard).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -299,6 +331,7 @@ async fn what_fails_for_one_is_left_alone_by_the_others_sooner() {
         send(&first, None, ask("hi")).await;
     }
     assert_eq!(asked.load(Ordering::SeqCst), 5, "its breaker is open");
+    until("it is told", async || redis.count("cascade:hint:open:*") == 1).await;
     SystemClock::start().sleep(Duration::from_millis(2500)).await;
     for _ in 0..3 {
         send(&second, None, ask("hi")).await;
@@ -317,6 +350,7 @@ async fn what_fails_for_one_is_left_alone_by_the_others_sooner() {
     let busy = policy(folder.path(), &fake.base_url, "", "");
     let [first, second]: [Served; 2] = replicas(&busy, &redis);
     send(&first, None, ask("hi")).await;
+    until("it is told", async || redis.count("cascade:hint:pause:*") == 1).await;
     SystemClock::start().sleep(Duration::from_millis(2500)).await;
     let told = send(&second, None, ask("hi")).await;
     assert_eq!(told.status().as_u16(), 429);
@@ -389,6 +423,13 @@ async fn nothing_fails_and_nothing_is_lost_where_it_is_killed_under_load() {
         until("it is missed", async || is_up().await == [false; 3]).await;
         redis.signal("CONT");
         until("it is found again", async || is_up().await == [true; 3]).await;
+        // One that takes nothing any more is as good as gone.
+        redis.configure("maxmemory", "1");
+        until("it is missed", async || is_up().await == [false; 3]).await;
+        pause(1000).await;
+        assert_eq!(is_up().await, [false; 3]);
+        redis.configure("maxmemory", "0");
+        until("it is found again", async || is_up().await == [true; 3]).await;
         pause(500).await;
         ends.store(true, Ordering::Relaxed);
     };
@@ -409,7 +450,11 @@ async fn nothing_fails_and_nothing_is_lost_where_it_is_killed_under_load() {
     assert_eq!(spent(), wanted, "billionths of a dollar, and answers of unknown cost");
     for (served, _) in replicas {
         let log = served.stop();
-        assert!(log.contains("out of reach") && log.contains("the shared state answers"), "{log}");
+        let times = |what: &str| log.matches(what).count();
+        // Once for each of the three; a slow machine may miss it once more.
+        let (gone, back) = (times("out of reach"), times("the shared state answers"));
+        assert!((3..8).contains(&gone) && (3..8).contains(&back), "{log}");
+        assert!(log.contains("OOM"), "{log}");
     }
 }
 

@@ -41,9 +41,7 @@ impl Place {
         let entered = runtime.enter();
         let Some(shared) = at.open(SystemClock::start())? else { return Ok(None) };
         drop(entered);
-        if !runtime.block_on(shared.begin()) {
-            return Err(anyhow!("the shared state is out of reach"));
-        }
+        runtime.block_on(shared.begin()).map_err(|why| anyhow!("the shared state is out of reach: {why}"))?;
         Ok(Some(Self::Shared(shared, runtime)))
     }
 
@@ -58,7 +56,8 @@ impl Place {
                 KeyFile::read(&text).with_context(|| self.to_string())
             }
             Self::Shared(shared, runtime) => {
-                runtime.block_on(shared.keys()).context("the shared state does not answer")
+                let known = runtime.block_on(shared.keys());
+                Ok(known.context("the shared state does not answer")?.0)
             }
         }
     }

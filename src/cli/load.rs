@@ -14,6 +14,7 @@ use crate::policy::{Outside, Policy};
 pub(super) const DEMO: (&str, &str) = ("policies/demo.yaml", include_str!("../../policies/demo.yaml"));
 
 /// A policy, and the content of every file that it was read from.
+#[derive(Clone)]
 pub(super) struct Loaded {
     pub policy: Arc<Policy>,
     pub content: Content,

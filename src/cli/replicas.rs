@@ -38,8 +38,8 @@ impl SharedAt {
 #[derive(Default)]
 pub(super) struct Replicas {
     pub elsewhere: Elsewhere,
-    /// Of the keys that are there.
-    version: Option<u64>,
+    /// The word of the keys that are there.
+    version: Option<String>,
     hints: Hints,
 }
 
@@ -48,9 +48,9 @@ impl Replicas {
     pub async fn join(shared: Option<Arc<Shared>>, clock: SystemClock) -> Self {
         let mut joined = Self { elsewhere: Elsewhere { shared, ..Elsewhere::default() }, ..Self::default() };
         if let Some(shared) = &joined.elsewhere.shared
-            && !shared.begin().await
+            && let Err(why) = shared.begin().await
         {
-            tracing::error!("the shared state is out of reach: this replica goes on by what it knows itself");
+            tracing::error!(why, "the shared state is out of reach: this replica goes on by what it knows itself");
         }
         joined.look(&[], clock).await;
         joined
@@ -60,12 +60,18 @@ impl Replicas {
     pub async fn look(&mut self, breakers: &[NamedBreaker], clock: SystemClock) -> bool {
         let Some(shared) = self.elsewhere.shared.clone().filter(|shared| shared.is_up()) else { return false };
         self.hints.exchange(&shared, breakers, &clock).await;
-        let Some(version) = shared.keys_version().await.filter(|version| self.version != Some(*version)) else {
+        let Some(version) = shared.keys_version().await.filter(|version| self.version != *version) else {
             return false;
         };
-        let Some(keys) = shared.keys().await else { return false };
+        if version.is_none() {
+            // They were there, and were lost with all that was: nobody takes keys away so.
+            let done = shared.put_keys_back(&self.elsewhere.keys.keys).await;
+            tracing::warn!(is_done = done.is_some(), "the shared state has lost its keys; they are put back");
+            return false;
+        }
+        let Some((keys, version)) = shared.keys().await else { return false };
         let has_changed = keys != self.elsewhere.keys;
-        (self.version, self.elsewhere.keys) = (Some(version), keys);
+        (self.version, self.elsewhere.keys) = (version, keys);
         has_changed
     }
 }

@@ -21,6 +21,7 @@ use super::replicas::{Replicas, SharedAt};
 use super::serving::{Lasting, Serving};
 use crate::clock::{Clock as _, SystemClock};
 use crate::gateway::{Audience, Bounds, Door, Hosts, Recorder, Room, Spans, Traces, serve};
+use crate::shared::Shared;
 
 /// Lines of the log that may wait to be written.
 const LINES_WAITING: usize = 4096;
@@ -85,6 +86,7 @@ struct Closing {
     books: Books,
     traces: Option<Arc<Traces>>,
     recorder: Arc<ArcSwapOption<Recorder>>,
+    shared: Option<Arc<Shared>>,
 }
 
 /// Where it is found, as `http://127.0.0.1:8080`.
@@ -141,6 +143,7 @@ impl Serve {
         // Streams that are still open end here; then they are noted, too.
         runtime.shutdown_timeout(Duration::from_secs(1));
         closing.books.save();
+        closing.shared.iter().for_each(tell_the_rest);
         spans.iter().for_each(|spans| spans.end());
         closing.traces.iter().for_each(|traces| traces.flush());
         closing.recorder.load_full().iter().for_each(|recorder| recorder.flush());
@@ -239,12 +242,15 @@ impl Serve {
         let is_drained = serve(door, routes, clock, ends).await;
         // What blocks in place would go on, and find that there are no timers any more.
         clock.within(Duration::from_secs(1), keepers.shutdown()).await;
-        if let Some(shared) = shared
-            && !shared.end(Duration::from_secs(1)).await
-        {
-            tracing::error!("other replicas do not know all that was spent here; the file beside the keys does");
-        }
-        Ok(Closing { is_drained, ended, books, traces, recorder })
+        Ok(Closing { is_drained, ended, books, traces, recorder, shared })
+    }
+}
+
+/// Tells other replicas what was spent to the end.
+fn tell_the_rest(shared: &Arc<Shared>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if !runtime.is_ok_and(|runtime| runtime.block_on(shared.end(Duration::from_secs(1)))) {
+        tracing::error!("other replicas do not know all that was spent here; the file beside the keys does");
     }
 }
 

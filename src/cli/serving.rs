@@ -136,7 +136,18 @@ impl Serving {
             let has_other_keys = self.lasting.replicas.look(&self.breakers, self.clock).await;
             let has_settled = content == seen;
             seen.clone_from(&content);
-            if !is_asked && !has_other_keys && (content == watched || !has_settled) {
+            if has_other_keys {
+                match block_in_place(|| self.put_in_force(self.loaded.clone())) {
+                    Ok(()) if self.loaded.policy.keys.is_some() => {
+                        tracing::warn!("keys that replicas share have changed");
+                    }
+                    Ok(()) => tracing::warn!("replicas share keys, but the policy asks for none: it has no `keys:`"),
+                    Err(error) => {
+                        tracing::error!("keys that replicas share have changed, and are not in force: {error:#}");
+                    }
+                }
+            }
+            if !is_asked && (content == watched || !has_settled) {
                 continue;
             }
             let read = RefCell::default();
@@ -174,6 +185,11 @@ impl Serving {
                 "it no longer asks for keys: restart for that, so that no file caught half-written opens the gateway"
             );
         }
+        self.put_in_force(loaded)
+    }
+
+    /// Puts a policy in force, with the keys that are known now.
+    fn put_in_force(&mut self, loaded: Loaded) -> anyhow::Result<()> {
         let elsewhere = &self.lasting.replicas.elsewhere;
         let (gateway, _, breakers) = gateway(&loaded.policy, self.clock, &self.breakers, elsewhere.shared.as_ref())?;
         // Whatever may fail comes before anything is changed.

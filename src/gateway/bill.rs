@@ -1,13 +1,13 @@
 //! What one request costs the holder of its key: settled when its answer has ended,
 //! however it ended.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::keyring::{Holder, Keyring};
 use crate::clock::Clock;
 use crate::price::{Cost, Usd};
 use crate::prompt::Prompt;
+use crate::shared::Drawn;
 use crate::tokens::{self, Tokens};
 use crate::trace::{Outcome, Trace};
 
@@ -16,7 +16,7 @@ use crate::trace::{Outcome, Trace};
 pub(super) struct Bill<C: Clock> {
     keyring: Arc<Keyring<C>>,
     holder: Arc<Holder<C>>,
-    taken: Option<NonZeroU32>,
+    taken: Option<Drawn>,
     due: Due,
 }
 
@@ -30,8 +30,8 @@ struct Due {
 impl<C: Clock> Bill<C> {
     /// On this account, for which tokens were taken. Given up before its answer is
     /// known it costs those, and nobody knows what in dollars.
-    pub fn new(keyring: Arc<Keyring<C>>, holder: Arc<Holder<C>>, taken: Option<NonZeroU32>) -> Self {
-        let tokens = taken.map_or(0, |taken| u64::from(taken.get()));
+    pub fn new(keyring: Arc<Keyring<C>>, holder: Arc<Holder<C>>, taken: Option<Drawn>) -> Self {
+        let tokens = taken.map_or(0, |taken| u64::from(taken.amount.get()));
         Self { keyring, holder, taken, due: Due { tokens, cost: None } }
     }
 

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::keys::{Hash, Key, KeyFile, Override};
 use crate::policy::RateRule;
 use crate::price::Usd;
-use crate::shared::{Basket, Quota, Shared, Sum, Taken};
+use crate::shared::{Basket, Drawn, Quota, Shared, Sum, Taken};
 
 /// All keys of a policy.
 #[derive(Debug)]
@@ -103,10 +103,10 @@ impl<C: Clock> Keyring<C> {
         Self { holders, clock: clock.clone(), shared: shared.cloned() }
     }
 
-    /// What was spent with each key, as far as this replica knows.
+    /// What was spent with each key by this replica: of others, others keep account.
     #[must_use]
     pub fn spent(&self) -> AllSpent {
-        self.holders.iter().map(|(id, holder)| (id.clone(), holder.known())).collect()
+        self.holders.iter().map(|(id, holder)| (id.clone(), holder.spent().clone())).collect()
     }
 
     /// The holder of the key that a request brings.
@@ -149,7 +149,10 @@ impl<C: Clock> Keyring<C> {
             Some(Ok(Taken { spent: Some(all), .. })) => {
                 let known = shared.purse.learn(month.as_deref().unwrap_or_default(), holder.id(), all);
                 if let Some(dollars) = is_over(known.dollars()) {
-                    holder.requests.iter().for_each(|quota| quota.put_right(NonZeroU32::MIN, 0));
+                    holder
+                        .requests
+                        .iter()
+                        .for_each(|quota| quota.put_right(Drawn { amount: NonZeroU32::MIN, by_all: true }, 0));
                     return Err(ApiError::out_of_money(dollars));
                 }
             }
@@ -231,23 +234,28 @@ impl<C: Clock> Holder<C> {
     ///
     /// # Errors
     /// 429 where they are used up.
-    pub async fn take_tokens(&self, estimate: impl FnOnce() -> NonZeroU32) -> Result<Option<NonZeroU32>, ApiError> {
+    pub async fn take_tokens(&self, estimate: impl FnOnce() -> NonZeroU32) -> Result<Option<Drawn>, ApiError> {
         let Some(quota) = &self.tokens else { return Ok(None) };
         let limited = |wait| ApiError::key_is_limited("tokens", wait);
-        let (taken, _) = quota.rate().take(estimate()).map_err(limited)?;
+        let mut by_all = false;
+        let (amount, _) = quota.rate().take(estimate()).map_err(limited)?;
         if let Some(shared) = &self.shared {
             let mut basket = Basket::default();
-            basket.rate(quota, taken);
-            if let Some(Err(short)) = Box::pin(shared.take(basket)).await {
-                quota.take_back(taken);
-                return Err(limited(short.wait()));
+            basket.rate(quota, amount);
+            match Box::pin(shared.take(basket)).await {
+                Some(Ok(_)) => by_all = true,
+                Some(Err(short)) => {
+                    quota.take_back(amount);
+                    return Err(limited(short.wait()));
+                }
+                None => {}
             }
         }
-        Ok(Some(taken))
+        Ok(Some(Drawn { amount, by_all }))
     }
 
     /// Puts right what was taken by what was used.
-    pub fn put_right(&self, taken: Option<NonZeroU32>, used: u64) {
+    pub fn put_right(&self, taken: Option<Drawn>, used: u64) {
         if let (Some(quota), Some(taken)) = (&self.tokens, taken) {
             quota.put_right(taken, used);
         }

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use crate::answer::{Answer, Choice, Marks, Payload, Usage};
-use crate::clock::Clock as _;
 
 /// An answer larger than this is remembered by its replica alone: it would take the time
 /// of others to hand around.
@@ -28,8 +27,8 @@ pub struct Kept {
 /// An answer on its way, in postcard's format.
 #[derive(Serialize, Deserialize)]
 struct Packed<'a> {
-    /// Milliseconds since 1970.
-    at_ms: u64,
+    /// For how many milliseconds it may be remembered in all.
+    ttl_ms: u64,
     is_whole: bool,
     #[serde(borrow)]
     parts: Vec<&'a str>,
@@ -43,10 +42,14 @@ struct Packed<'a> {
 impl Shared {
     /// The answer that a replica remembered under this key.
     pub async fn recall(&self, key: &[u8; 32]) -> Option<Kept> {
-        let get = async { redis::cmd("GET").arg(self.answer_key(key)).query_async(&mut self.link.clone()).await };
-        let bytes: Option<Vec<u8>> = self.ask(get).await?;
+        let key = self.answer_key(key);
+        let get = async {
+            let mut both = redis::pipe();
+            both.get(&key).pttl(&key).query_async(&mut self.link()?).await
+        };
+        let (bytes, left): (Option<Vec<u8>>, i64) = self.ask(get).await?;
         // What another version has packed is none.
-        let kept = bytes.and_then(|bytes| unpack(&bytes, self.clock.since_1970()));
+        let kept = bytes.and_then(|bytes| unpack(&bytes, u64::try_from(left).ok()?));
         let count = if kept.is_some() { &self.counts.hits } else { &self.counts.misses };
         count.fetch_add(1, Ordering::Relaxed);
         kept
@@ -54,14 +57,10 @@ impl Shared {
 
     /// Remembers an answer for all replicas, beside the request.
     pub fn remember(self: &Arc<Self>, key: &[u8; 32], answer: &Answer, ttl: Duration) {
-        let Some(packed) = pack(answer, self.clock.since_1970()).filter(|packed| packed.len() <= LARGEST) else {
-            return;
-        };
+        let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        let Some(packed) = pack(answer, ttl).filter(|packed| packed.len() <= LARGEST) else { return };
         let mut set = redis::cmd("SET");
-        set.arg(self.answer_key(key))
-            .arg(packed)
-            .arg("PX")
-            .arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1));
+        set.arg(self.answer_key(key)).arg(packed).arg("PX").arg(ttl);
         self.beside(set);
     }
 
@@ -79,7 +78,7 @@ impl Shared {
         };
         let shared = self.clone();
         tokio::spawn(async move {
-            shared.ask(async { command.exec_async(&mut shared.link.clone()).await }).await;
+            shared.ask(async { command.exec_async(&mut shared.link()?).await }).await;
             drop(place);
         });
     }
@@ -91,13 +90,13 @@ impl Shared {
 }
 
 /// None of an answer that is not text, which no API has.
-fn pack(answer: &Answer, now: Duration) -> Option<Vec<u8>> {
+fn pack(answer: &Answer, ttl_ms: u64) -> Option<Vec<u8>> {
     let (is_whole, parts) = match &answer.payload {
         Payload::Whole(body) => (true, std::slice::from_ref(body)),
         Payload::Frames(frames) => (false, frames.as_slice()),
     };
     let packed = Packed {
-        at_ms: u64::try_from(now.as_millis()).ok()?,
+        ttl_ms,
         is_whole,
         parts: parts.iter().map(|part| std::str::from_utf8(part).ok()).collect::<Option<_>>()?,
         choices: answer.choices.clone(),
@@ -113,7 +112,7 @@ fn pack(answer: &Answer, now: Duration) -> Option<Vec<u8>> {
     postcard::to_stdvec(&packed).ok()
 }
 
-fn unpack(bytes: &[u8], now: Duration) -> Option<Kept> {
+fn unpack(bytes: &[u8], left_ms: u64) -> Option<Kept> {
     let packed: Packed<'_> = postcard::from_bytes(bytes).ok()?;
     let own = |part: &&str| Bytes::copy_from_slice(part.as_bytes());
     let payload = match packed.parts.as_slice() {
@@ -140,7 +139,7 @@ fn unpack(bytes: &[u8], now: Duration) -> Option<Kept> {
         headers,
     };
     (!answer.choices.is_empty())
-        .then(|| Kept { answer: Arc::new(answer), age: now.saturating_sub(Duration::from_millis(packed.at_ms)) })
+        .then(|| Kept { answer: Arc::new(answer), age: Duration::from_millis(packed.ttl_ms.saturating_sub(left_ms)) })
 }
 
 #[cfg(test)]
@@ -159,12 +158,12 @@ mod tests {
         let frames = ["{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}"; 3].map(Bytes::from);
         let flowed = Answer::from_frames(Endpoint::Chat, frames.to_vec()).expect("an answer");
         for answer in [whole, flowed] {
-            let packed = pack(&answer, Duration::from_secs(1000)).expect("text");
-            let kept = unpack(&packed, Duration::from_secs(1060)).expect("the same");
-            assert_eq!(kept.age, Duration::from_mins(1));
+            let packed = pack(&answer, 60_000).expect("text");
+            let kept = unpack(&packed, 15_000).expect("the same");
+            assert_eq!(kept.age, Duration::from_secs(45));
             assert_eq!(format!("{:?}", kept.answer), format!("{answer:?}"));
             for end in 0..packed.len() {
-                assert!(unpack(&packed[..end], Duration::ZERO).is_none(), "cut at {end}");
+                assert!(unpack(&packed[..end], 0).is_none(), "cut at {end}");
             }
         }
     }

@@ -46,8 +46,8 @@ pub struct Basket<'a> {
     wants: Vec<Want>,
     /// With so many of this replica.
     crowd: Option<(&'a Crowd, Count)>,
-    /// Whether the count of those in flight is told and nothing more.
-    is_told_only: bool,
+    /// The most that may be in flight.
+    bound: u32,
     /// A month, and the id of a key.
     money: Option<(&'a str, &'a str)>,
 }
@@ -61,7 +61,12 @@ impl Shared {
         if basket.wants.is_empty() && basket.crowd.is_none() && basket.money.is_none() {
             return Some(Ok(Taken::default()));
         }
-        let (refused, wait, left, spent): Said = self.ask(self.run_take(&basket)).await?;
+        let owed: Vec<i64> = basket.wants.iter().map(|want| want.bucket.settle()).collect();
+        let Some(said) = self.ask(self.run_take(&basket, &owed)).await else {
+            basket.wants.iter().zip(owed).for_each(|(want, owed)| want.bucket.owe(owed));
+            return None;
+        };
+        let (refused, wait, left, spent): Said = said;
         Some(match usize::try_from(refused) {
             Ok(0) => Ok(Taken { left, spent: basket.money.map(|_| Sum::read(&spent)) }),
             Ok(rate) => Err(Short::Rate(rate - 1, Duration::from_micros(wait))),
@@ -69,17 +74,16 @@ impl Shared {
         })
     }
 
-    async fn run_take<T: redis::FromRedisValue>(&self, basket: &Basket<'_>) -> RedisResult<T> {
-        let Basket { wants, crowd, is_told_only, money } = basket;
+    async fn run_take(&self, basket: &Basket<'_>, owed: &[i64]) -> RedisResult<Said> {
+        let Basket { wants, crowd, bound, money } = basket;
         let mut call = self.take.prepare_invoke();
         call.arg(wants.len()).arg(u8::from(crowd.is_some())).arg(u8::from(money.is_some()));
-        for Want { bucket, amount, alone } in wants {
+        for (Want { bucket, amount, alone }, owed) in wants.iter().zip(owed) {
             call.key(&bucket.key);
             call.arg(micros(bucket.rule.period())).arg(bucket.rule.burst.get());
-            call.arg(*amount).arg(bucket.settle()).arg(micros(*alone));
+            call.arg(*amount).arg(*owed).arg(micros(*alone));
         }
         if let Some((crowd, Count { here, number })) = crowd {
-            let bound = if *is_told_only { u32::MAX } else { crowd.all.get() };
             call.key(&crowd.key)
                 .arg(bound)
                 .arg(&self.replica)
@@ -90,7 +94,7 @@ impl Shared {
         if let Some((month, id)) = money {
             call.key(self.spent_key(month, id));
         }
-        call.invoke_async(&mut self.link.clone()).await
+        call.invoke_async(&mut self.link()?).await
     }
 }
 
@@ -103,7 +107,7 @@ impl<'a> Basket<'a> {
 
     /// How many are in flight, and nothing more.
     pub(super) fn count(crowd: &'a Crowd, count: Count) -> Self {
-        Self { crowd: Some((crowd, count)), is_told_only: true, ..Self::default() }
+        Self { crowd: Some((crowd, count)), bound: u32::MAX, ..Self::default() }
     }
 
     /// With so much of a rate, which was taken from this replica's own.
@@ -111,9 +115,9 @@ impl<'a> Basket<'a> {
         self.wants.extend(quota.want(amount));
     }
 
-    /// With this seat.
-    pub fn seat(&mut self, seat: Option<&'a Seat>) {
-        self.crowd = seat.map(|seat| (&*seat.crowd, seat.count));
+    /// With this seat, of as many as there may be.
+    pub fn seat(&mut self, seat: &'a Seat, bound: NonZeroU32) {
+        (self.crowd, self.bound) = (Some((&*seat.crowd, seat.count)), bound.get());
     }
 
     /// With what was spent with a key in a month.

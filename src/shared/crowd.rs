@@ -3,17 +3,15 @@
 //! Invariant: each replica tells how many it has, never how many more or fewer: a word
 //! that is lost is made good by the next, and one that was overtaken says nothing.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Shared;
 
-/// A bound, and how many this replica has of it.
+/// How many this replica has.
 #[derive(Debug)]
 pub struct Crowd {
     pub(super) key: String,
-    pub(super) all: NonZeroU32,
     shared: Arc<Shared>,
     /// How many are here, and above that the number of the word that says so.
     here: AtomicU64,
@@ -48,8 +46,8 @@ impl Count {
 }
 
 impl Crowd {
-    pub(super) fn new(key: String, all: NonZeroU32, shared: Arc<Shared>) -> Self {
-        Self { key, all, shared, here: AtomicU64::new(0), told: AtomicU64::new(0) }
+    pub(super) fn new(key: String, shared: Arc<Shared>) -> Self {
+        Self { key, shared, here: AtomicU64::new(0), told: AtomicU64::new(0) }
     }
 
     /// A seat of this replica; that it is there for all is for the shared state to say.
@@ -62,8 +60,12 @@ impl Crowd {
     /// How many are here, where others are to be told.
     pub(super) fn news(&self) -> Option<Count> {
         let count = Count::of(self.here.fetch_add(WORD, Ordering::Relaxed).wrapping_add(WORD));
-        let before = self.told.swap(count.here.into(), Ordering::Relaxed);
-        (count.here > 0 || before > 0).then_some(count)
+        (count.here > 0 || self.told.load(Ordering::Relaxed) > 0).then_some(count)
+    }
+
+    /// Others know of so many.
+    pub(super) fn heard(&self, count: Count) {
+        self.told.store(count.here.into(), Ordering::Relaxed);
     }
 }
 

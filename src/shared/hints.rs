@@ -33,7 +33,7 @@ impl Shared {
                 let key = self.key("hint", name);
                 pipe.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
             }
-            let said: RedisResult<Vec<redis::Value>> = pipe.query_async(&mut self.link.clone()).await;
+            let said: RedisResult<Vec<redis::Value>> = pipe.query_async(&mut self.link()?).await;
             said
         };
         let said = self.ask(exchange).await?;

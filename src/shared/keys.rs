@@ -2,21 +2,28 @@
 
 use redis::{AsyncCommands as _, RedisResult};
 
-use super::{Shared, Sum};
+use super::{PATIENCE, Shared, Sum};
 use crate::keys::{Key, KeyFile};
 
+/// Keys as they are there, and a word that is another one where they were changed; none
+/// where there never were any, or all were lost.
+pub type Known = (KeyFile, Option<String>);
+
 impl Shared {
-    /// How often keys were changed; another number means other keys.
-    pub async fn keys_version(&self) -> Option<u64> {
-        let get = async { self.link.clone().get(self.key("keys", "version")).await };
-        let version: Option<u64> = self.ask(get).await?;
-        Some(version.unwrap_or(0))
+    /// The word of the keys that are there. None where nobody can say.
+    pub async fn keys_version(&self) -> Option<Option<String>> {
+        let get = async { self.link()?.get(self.key("keys", "version")).await };
+        self.ask(get).await
     }
 
     /// All keys, in the order of their names. None where nobody can say.
-    pub async fn keys(&self) -> Option<KeyFile> {
-        let get = async { self.link.clone().hvals(self.key("keys", "all")).await };
-        let each: Vec<String> = self.ask(get).await?;
+    pub async fn keys(&self) -> Option<Known> {
+        let get = async {
+            let mut both = redis::pipe();
+            both.atomic().hvals(self.key("keys", "all")).get(self.key("keys", "version"));
+            both.query_async(&mut self.link()?).await
+        };
+        let (each, version): (Vec<String>, Option<String>) = self.ask_within(PATIENCE, get).await?;
         let read = each.iter().filter_map(|text| match serde_json::from_str::<Key>(text) {
             Ok(key) => Some(key),
             Err(error) => {
@@ -26,7 +33,32 @@ impl Shared {
         });
         let mut keys: Vec<Key> = read.collect();
         keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        Some(KeyFile { keys })
+        Some((KeyFile { keys }, version))
+    }
+
+    /// Puts a key there, in the place of that with its id.
+    pub async fn put_key(&self, key: &Key) -> Option<()> {
+        self.put(std::slice::from_ref(key), "HSET").await
+    }
+
+    /// Puts keys back that were lost; one that is there by now stays.
+    pub async fn put_keys_back(&self, keys: &[Key]) -> Option<()> {
+        self.put(keys, "HSETNX").await
+    }
+
+    async fn put(&self, keys: &[Key], how: &str) -> Option<()> {
+        let put = async {
+            let mut all = redis::pipe();
+            all.atomic();
+            for key in keys {
+                let text = serde_json::to_string(key).unwrap_or_default();
+                all.cmd(how).arg(self.key("keys", "all")).arg(&key.id).arg(text).ignore();
+            }
+            all.set(self.key("keys", "version"), format!("{:016x}", fastrand::u64(..))).ignore();
+            let done: RedisResult<()> = all.query_async(&mut self.link()?).await;
+            done
+        };
+        self.ask_within(PATIENCE, put).await
     }
 
     /// What was spent in a month with each of these keys.
@@ -34,23 +66,10 @@ impl Shared {
         let get = async {
             let mut each = redis::pipe();
             ids.iter().for_each(|id| _ = each.hget(self.spent_key(month, id), "="));
-            let sums: RedisResult<Vec<Option<String>>> = each.query_async(&mut self.link.clone()).await;
+            let sums: RedisResult<Vec<Option<String>>> = each.query_async(&mut self.link()?).await;
             sums
         };
-        let sums = if ids.is_empty() { Vec::new() } else { self.ask(get).await? };
+        let sums = if ids.is_empty() { Vec::new() } else { self.ask_within(PATIENCE, get).await? };
         Some(sums.into_iter().map(|sum| Sum::read(&sum.unwrap_or_default())).collect())
-    }
-
-    /// Puts a key there, in the place of that with its id.
-    pub async fn put_key(&self, key: &Key) -> Option<()> {
-        let put = async {
-            let text = serde_json::to_string(key).unwrap_or_default();
-            let mut both = redis::pipe();
-            both.atomic().hset(self.key("keys", "all"), &key.id, text).ignore();
-            both.incr(self.key("keys", "version"), 1).ignore();
-            let done: RedisResult<()> = both.query_async(&mut self.link.clone()).await;
-            done
-        };
-        self.ask(put).await
     }
 }

@@ -14,13 +14,15 @@ mod keys;
 mod purse;
 mod quota;
 
-use std::num::NonZeroU32;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisResult, Script};
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{Client, IntoConnectionInfo as _, RedisError, RedisResult, Script};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::clock::{Clock as _, SystemClock};
@@ -32,34 +34,36 @@ pub use crowd::{Crowd, Seat};
 pub use hints::Hint;
 pub use purse::{Purse, Sum};
 use quota::Bucket;
-pub use quota::Quota;
+pub use quota::{Drawn, Quota};
 
 /// The longest that a request waits for the shared state.
 pub const BOUND: Duration = Duration::from_millis(50);
 /// For how long it is believed what a replica had in flight.
 const LEASE: Duration = Duration::from_secs(10);
-/// So often in a row it may be late.
-const LATE: u32 = 3;
+/// So often in a row it may not fail.
+const TOO_OFTEN: u32 = 3;
 /// Answers that may be on their way there at the same time.
 const BESIDE: usize = 64;
-/// The longest that a new connection may take; no request waits for one.
-const CONNECT: Duration = Duration::from_secs(1);
+/// The longest that a new connection may take, and whatever no request waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The state that replicas share.
 pub struct Shared {
-    link: ConnectionManager,
+    client: Client,
+    /// The connection in use; another takes its place where it fails.
+    link: ArcSwapOption<MultiplexedConnection>,
     clock: SystemClock,
     /// What all keys begin with.
     name: String,
     /// This replica, unlike any other.
     replica: String,
     is_up: AtomicBool,
-    /// Times in a row that it did not answer in time.
-    late: AtomicU32,
+    /// Times in a row that it did not answer in time, or not as it should.
+    failures: AtomicU32,
     take: Script,
     spend: Script,
     buckets: Mutex<Vec<Weak<Bucket>>>,
-    crowds: Mutex<Vec<Weak<Crowd>>>,
+    crowds: Mutex<HashMap<String, Weak<Crowd>>>,
     /// What was spent with keys.
     pub purse: Purse,
     beside: Arc<Semaphore>,
@@ -104,20 +108,20 @@ impl Shared {
     pub fn at(address: &str, name: &str, clock: SystemClock) -> Result<Arc<Self>, NotAnAddress> {
         // Fails only where a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let no_address = |error: redis::RedisError| NotAnAddress(error.to_string());
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(0)
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(CONNECT));
-        let client = Client::open(address).map_err(no_address)?;
+        let no_address = |error: RedisError| NotAnAddress(error.to_string());
+        // What waits for an answer to its words waits for nothing else.
+        let settings = TcpSettings::default().set_nodelay(true);
+        let info = address.into_connection_info().map_err(no_address)?.set_tcp_settings(settings);
+        let client = Client::open(info).map_err(no_address)?;
         let replica = format!("{:016x}", fastrand::u64(..));
         Ok(Arc::new(Self {
-            link: ConnectionManager::new_lazy_with_config(client, config).map_err(no_address)?,
+            client,
+            link: ArcSwapOption::empty(),
             clock,
             name: name.to_owned(),
             replica,
             is_up: AtomicBool::new(false),
-            late: AtomicU32::new(0),
+            failures: AtomicU32::new(0),
             take: Script::new(include_str!("take.lua")),
             spend: Script::new(include_str!("spend.lua")),
             buckets: Mutex::default(),
@@ -129,9 +133,17 @@ impl Shared {
         }))
     }
 
-    /// Tells others what is left to tell, within this time; whether all of it was heard.
+    /// Tells others what is left to tell over a connection of its own, within this time;
+    /// whether all of it was heard.
     pub async fn end(&self, within: Duration) -> bool {
-        self.clock.within(within, self.tell()).await;
+        if self.is_up() && self.purse.owes() {
+            let telling = async {
+                if self.greet().await.is_ok() {
+                    self.tell().await;
+                }
+            };
+            self.clock.within(within, telling).await;
+        }
         !self.purse.owes()
     }
 
@@ -161,11 +173,16 @@ impl Shared {
         bucket
     }
 
-    /// A bound of prompts in flight, for all replicas.
+    /// Prompts in flight of this name: those that are, whatever the bound was before.
     #[must_use]
-    pub fn crowd(self: &Arc<Self>, name: &str, all: NonZeroU32) -> Arc<Crowd> {
-        let crowd = Arc::new(Crowd::new(self.key("flight", name), all, self.clone()));
-        remember(&self.crowds, &crowd);
+    pub fn crowd(self: &Arc<Self>, name: &str) -> Arc<Crowd> {
+        let mut crowds = self.crowds.lock().unwrap_or_else(PoisonError::into_inner);
+        crowds.retain(|_, crowd| crowd.strong_count() > 0);
+        if let Some(known) = crowds.get(name).and_then(Weak::upgrade) {
+            return known;
+        }
+        let crowd = Arc::new(Crowd::new(self.key("flight", name), self.clone()));
+        crowds.insert(name.to_owned(), Arc::downgrade(&crowd));
         crowd
     }
 
@@ -175,28 +192,37 @@ impl Shared {
         self.news.notify_one();
     }
 
-    /// Does something with it, within bounds. None where that failed: it is left alone
-    /// until it answers again where its connection is gone or it is late for good.
+    /// The connection in use.
+    fn link(&self) -> RedisResult<MultiplexedConnection> {
+        let link = self.link.load_full();
+        link.map(|link| (*link).clone()).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected).into())
+    }
+
+    /// Does something with it that a request waits for. None where that failed: it is left
+    /// alone until it answers again where its connection is gone, or it fails for good.
     async fn ask<T>(&self, asking: impl Future<Output = RedisResult<T>> + Send) -> Option<T> {
+        self.ask_within(BOUND, asking).await
+    }
+
+    /// The same where nobody waits.
+    async fn ask_within<T>(&self, bound: Duration, asking: impl Future<Output = RedisResult<T>> + Send) -> Option<T> {
         if !self.is_up() {
             self.counts.skipped.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let why = match self.clock.within(BOUND, asking).await {
+        let (why, is_gone) = match self.clock.within(bound, asking).await {
             Some(Ok(said)) => {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
-                self.late.store(0, Ordering::Relaxed);
+                self.failures.store(0, Ordering::Relaxed);
                 return Some(said);
             }
-            Some(Err(error)) => Some(error.to_string()),
+            Some(Err(error)) => (error.to_string(), error.is_connection_dropped()),
             // This replica may be slow itself, for once.
-            None => (self.late.fetch_add(1, Ordering::Relaxed) + 1 >= LATE)
-                .then(|| format!("no answer in {} ms, {LATE} times", BOUND.as_millis())),
+            None => (format!("no answer in {} ms", bound.as_millis()), false),
         };
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
-        if let Some(why) = why
-            && self.is_up.swap(false, Ordering::Relaxed)
-        {
+        let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if (is_gone || failures >= TOO_OFTEN) && self.is_up.swap(false, Ordering::Relaxed) {
             tracing::error!(why, "the shared state is out of reach: this replica goes on by what it knows itself");
         }
         None

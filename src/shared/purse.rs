@@ -118,15 +118,20 @@ impl Purse {
     pub fn spend(&self, month: &str, id: &str, before: Sum, more: Sum) {
         let mut accounts = self.accounts();
         let account = accounts.entry((month.to_owned(), id.to_owned()));
-        let account = account.or_insert(Account { before, ..Account::default() });
+        let account = account.or_default();
+        if account.own == Sum::default() {
+            account.before = before;
+        }
         account.own = account.own.plus(more);
         account.is_news = true;
+        // Of months that are over nothing is asked any more.
+        accounts.retain(|(of, _), account| of == month || account.is_news);
     }
 
     /// Notes what all replicas have spent; returns that with what is not told yet.
     pub fn learn(&self, month: &str, id: &str, all: Sum) -> Sum {
         let mut accounts = self.accounts();
-        let Some(account) = accounts.get_mut(&(month.to_owned(), id.to_owned())) else { return all };
+        let account = accounts.entry((month.to_owned(), id.to_owned())).or_default();
         account.all = account.all.max(all);
         account.spent()
     }
@@ -225,6 +230,8 @@ mod tests {
         assert_eq!(purse.learn("Nov 2026", "a", sum(9)), sum(9));
         purse.spend("Nov 2026", "a", sum(9), sum(1));
         assert_eq!(purse.learn("Nov 2026", "a", sum(3)), sum(10));
+        assert_eq!(purse.learn("Nov 2026", "b", sum(7)), sum(7));
+        assert_eq!(purse.spent("Nov 2026", "b"), sum(7), "others have spent it");
         assert_eq!(Sum::read("nonsense"), sum(0));
         assert_eq!(Sum::of(Usd::from_dollars(0.000_000_001_6)), sum(2));
     }

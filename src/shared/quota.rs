@@ -30,6 +30,15 @@ pub(super) struct Bucket {
     owed: AtomicI64,
 }
 
+/// What was taken of a rate.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn {
+    /// How much.
+    pub amount: NonZeroU32,
+    /// Whether it was taken from the rate of all, too.
+    pub by_all: bool,
+}
+
 /// What is to be taken of a rate.
 #[derive(Debug)]
 pub(super) struct Want {
@@ -58,18 +67,20 @@ impl<C: Clock> Quota<C> {
         Some(Want { bucket, amount: amount.get(), alone: self.rate.full_in().saturating_sub(taken) })
     }
 
-    /// Puts right that `used` was used where `taken` was taken, here and for all.
-    pub fn put_right(&self, taken: NonZeroU32, used: u64) {
-        self.rate.put_right(taken, used);
-        if let Some(bucket) = &self.bucket {
-            let most = u64::from(taken.get()) + u64::from(self.rate.rule().burst.get());
-            bucket.owe(used.min(most).cast_signed() - i64::from(taken.get()));
+    /// Puts right that `used` was used where so much was drawn. What was not taken from all
+    /// they hear of by how full this replica has the rate.
+    pub fn put_right(&self, drawn: Drawn, used: u64) {
+        let Drawn { amount, by_all } = drawn;
+        self.rate.put_right(amount, used);
+        if let Some(bucket) = self.bucket.as_ref().filter(|_| by_all) {
+            let most = u64::from(amount.get()) + u64::from(self.rate.rule().burst.get());
+            bucket.owe(used.min(most).cast_signed() - i64::from(amount.get()));
         }
     }
 
-    /// Puts right that `taken` was taken here, and not from all.
-    pub fn take_back(&self, taken: NonZeroU32) {
-        self.rate.put_right(taken, 0);
+    /// Gives back what was taken here, and not from all.
+    pub fn take_back(&self, amount: NonZeroU32) {
+        self.rate.put_right(amount, 0);
     }
 }
 
@@ -78,7 +89,7 @@ impl Bucket {
         Self { key, rule, owed: AtomicI64::new(0) }
     }
 
-    fn owe(&self, amount: i64) {
+    pub fn owe(&self, amount: i64) {
         self.owed.fetch_add(amount, Ordering::Relaxed);
     }
 

@@ -21,12 +21,13 @@ local now = (tonumber(time[1]) - EPOCH) * 1000000 + tonumber(time[2])
 local rates, has_bound, has_money = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3] == '1'
 local refused, wait, at = 0, 0, 4
 
-local full, after, left = {}, {}, {}
+local stored, full, after, left = {}, {}, {}, {}
 for n = 1, rates do
   local period, burst, take = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local owed, alone = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
   at = at + 5
-  local before = tonumber(redis.call('GET', KEYS[n]) or now) + owed * period
+  stored[n] = redis.call('GET', KEYS[n])
+  local before = tonumber(stored[n] or now) + owed * period
   -- What this replica knows of is never forgotten, whatever became of this server's data.
   full[n] = math.max(now + alone, math.min(before, now + 2 * burst * period))
   after[n] = full[n] + take * period
@@ -67,10 +68,11 @@ end
 
 for n = 1, rates do
   local value = refused == 0 and after[n] or full[n]
-  if value > now then
-    redis.call('SET', KEYS[n], string.format('%.3f', value), 'PX', math.ceil((value - now) / 1000) + 1)
-  else
+  local text = string.format('%.3f', value)
+  if value <= now then
     redis.call('DEL', KEYS[n])
+  elseif text ~= stored[n] then
+    redis.call('SET', KEYS[n], text, 'PX', math.ceil((value - now) / 1000) + 1)
   end
 end
 

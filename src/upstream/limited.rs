@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::openai::Endpoint;
 use crate::policy::{LimitRule, Policy, Tier, WhenFull};
 use crate::prompt::Prompt;
-use crate::shared::{Basket, Crowd, Quota, Seat, Shared, Short};
+use crate::shared::{Basket, Crowd, Drawn, Quota, Seat, Shared, Short};
 use crate::tokens;
 use crate::trace::{Bound, Failure};
 
@@ -46,7 +46,9 @@ struct Limits<C: Clock> {
     permits: Option<Arc<Semaphore>>,
     /// What other replicas are asked through, and those in flight with them.
     shared: Option<Arc<Shared>>,
-    crowd: Option<Arc<Crowd>>,
+    crowd: Option<(Arc<Crowd>, NonZeroU32)>,
+    /// Of those that wait for others one asks at a time.
+    turn: Semaphore,
 }
 
 /// What all replicas gave.
@@ -55,6 +57,8 @@ struct Others {
     /// Requests and tokens left, where that is known.
     left: [Option<u32>; 2],
     seat: Option<Seat>,
+    /// Whether they were asked.
+    by_all: bool,
 }
 
 /// What a prompt holds while it is answered.
@@ -62,7 +66,9 @@ struct Place<C: Clock> {
     _permit: Option<OwnedSemaphorePermit>,
     _seat: Option<Seat>,
     /// Tokens taken by estimate, and where they go back to.
-    taken: Option<(NonZeroU32, Arc<Quota<C>>)>,
+    taken: Option<(Drawn, Arc<Quota<C>>)>,
+    /// Whether all replicas count it.
+    by_all: bool,
     /// Requests and tokens left, where they are limited.
     left: [Option<u32>; 2],
 }
@@ -99,7 +105,8 @@ impl<C: Clock> Limits<C> {
             tokens: rule.and_then(|rule| rule.tokens).map(|rule| Arc::new(rate(rule, "tokens"))),
             permits: concurrent.map(|n| Arc::new(Semaphore::new(n.get() as usize))),
             shared: shared.filter(|_| rule.is_some()).cloned(),
-            crowd: shared.zip(concurrent).map(|(shared, n)| shared.crowd(&name("concurrent"), n)),
+            crowd: shared.zip(concurrent).map(|(shared, n)| (shared.crowd(&name("concurrent")), n)),
+            turn: Semaphore::new(1),
         }
     }
 
@@ -117,6 +124,7 @@ impl<C: Clock> Limits<C> {
             Some(permits) => Some(self.permit(permits, clock, deadline).await?),
             None => None,
         };
+        let mut turn = None;
         loop {
             let tokens = self.tokens.as_ref().map(|quota| quota.rate().take(tokens::at_most(prompt)));
             let tokens = match tokens.transpose() {
@@ -126,30 +134,35 @@ impl<C: Clock> Limits<C> {
                     continue;
                 }
             };
-            let taken = tokens.map(|(taken, _)| taken).zip(self.tokens.clone());
             let requests = self.requests.as_ref().map(|quota| quota.rate().take(NonZeroU32::MIN)).transpose();
             let by_others = match (&requests, &self.shared) {
                 (Ok(_), Some(shared)) => Box::pin(self.ask_others(shared, tokens.map(|(taken, _)| taken))).await,
                 _ => Ok(Others::default()),
             };
+            let drawn = tokens.map(|(amount, _)| amount).zip(self.tokens.clone());
             let (by, time) = match (requests, by_others) {
-                (Ok(requests), Ok(Others { left, seat })) => {
+                (Ok(requests), Ok(Others { left, seat, by_all })) => {
                     let least = |here: Option<(_, u32)>, all: Option<u32>| {
                         here.map(|(_, here)| all.map_or(here, |all| all.min(here)))
                     };
                     let left = [least(requests, left[0]), least(tokens, left[1])];
-                    return Ok(Place { _permit: permit, _seat: seat, taken, left });
+                    let taken = drawn.map(|(amount, quota)| (Drawn { amount, by_all }, quota));
+                    return Ok(Place { _permit: permit, _seat: seat, taken, by_all, left });
                 }
                 (Ok(requests), Err(short)) => {
-                    if let (Some(_), Some(quota)) = (requests, &self.requests) {
-                        quota.take_back(NonZeroU32::MIN);
+                    if let (Some((amount, _)), Some(quota)) = (requests, &self.requests) {
+                        quota.take_back(amount);
                     }
                     short
                 }
                 (Err(time), _) => (Bound::Requests, time),
             };
-            if let Some((taken, quota)) = taken {
-                quota.take_back(taken);
+            if let Some((amount, quota)) = drawn {
+                quota.take_back(amount);
+            }
+            if self.shared.is_some() && turn.is_none() {
+                let left = deadline.saturating_sub(clock.now());
+                turn = clock.within(left, self.turn.acquire()).await;
             }
             wait(by, time).await?;
         }
@@ -161,9 +174,11 @@ impl<C: Clock> Limits<C> {
     /// # Errors
     /// What is not there, and when it may be.
     async fn ask_others(&self, shared: &Shared, tokens: Option<NonZeroU32>) -> Result<Others, (Bound, Duration)> {
-        let seat = self.crowd.as_ref().map(Crowd::seat);
+        let seat = self.crowd.as_ref().map(|(crowd, bound)| (crowd.seat(), *bound));
         let mut basket = Basket::default();
-        basket.seat(seat.as_ref());
+        if let Some((seat, bound)) = &seat {
+            basket.seat(seat, *bound);
+        }
         let mut rates = Vec::new();
         for (place, quota, amount) in
             [(0, self.requests.as_ref(), Some(NonZeroU32::MIN)), (1, self.tokens.as_deref(), tokens)]
@@ -174,7 +189,9 @@ impl<C: Clock> Limits<C> {
             }
         }
         let mut left = [None; 2];
-        match shared.take(basket).await {
+        let taken = shared.take(basket).await;
+        let by_all = taken.is_some();
+        match taken {
             Some(Ok(taken)) => rates.iter().zip(taken.left).for_each(|(place, there)| left[*place] = Some(there)),
             Some(Err(Short::Rate(at, time))) => {
                 return Err(([Bound::Requests, Bound::Tokens][rates[at]], time));
@@ -182,7 +199,7 @@ impl<C: Clock> Limits<C> {
             Some(Err(Short::Places)) => return Err((Bound::Concurrent, AGAIN)),
             None => {}
         }
-        Ok(Others { left, seat })
+        Ok(Others { left, seat: seat.map(|(seat, _)| seat), by_all })
     }
 
     async fn permit(
@@ -257,7 +274,7 @@ impl<U: Upstream, C: Clock> Upstream for Limited<U, C> {
             place.settle(0);
             // Who was kept out has asked nobody.
             if let (Failure::Limited { .. } | Failure::Open { .. }, Some(requests)) = (&failure, &limits.requests) {
-                requests.put_right(NonZeroU32::MIN, 0);
+                requests.put_right(Drawn { amount: NonZeroU32::MIN, by_all: place.by_all }, 0);
             }
             // What its upstream asks for is waited for as our own limits are.
             match failure {

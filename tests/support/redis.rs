@@ -28,6 +28,18 @@ impl Redis {
         format!("redis://127.0.0.1:{}/3", self.port)
     }
 
+    /// How many of its keys match.
+    pub fn count(&self, pattern: &str) -> usize {
+        let said = Command::new("redis-cli").args(["-u", &self.url(), "KEYS", pattern]).output().expect("redis-cli");
+        String::from_utf8(said.stdout).expect("UTF-8").lines().filter(|line| !line.is_empty()).count()
+    }
+
+    /// Sets something while it runs.
+    pub fn configure(&self, what: &str, value: &str) {
+        let set = Command::new("redis-cli").args(["-u", &self.url(), "CONFIG", "SET", what, value]).output();
+        assert!(set.expect("redis-cli").status.success());
+    }
+
     /// Kills it where it stands; what it held is lost.
     pub fn kill(&mut self) {
         let _ = self.child.kill();

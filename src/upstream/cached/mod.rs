@@ -119,9 +119,16 @@ impl<U: Upstream, C: Clock> Upstream for Cached<U, C> {
         let entry = {
             // moka would hold it three times.
             let asking = std::pin::pin!(asking);
-            slot.store.try_get_with(slot.key, asking).await
+            if prompt.freshness == Freshness::New {
+                // What others are being told is older.
+                let entry = asking.await?;
+                slot.store.insert(slot.key, entry.clone()).await;
+                entry
+            } else {
+                let entry = slot.store.try_get_with(slot.key, asking).await;
+                entry.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?
+            }
         };
-        let entry = entry.map_err(|failure: Arc<Failure>| Failure::clone(&failure))?;
         if asked.is_some() && self.evicts_at_once {
             slot.store.run_pending_tasks().await;
         }
