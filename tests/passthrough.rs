@@ -192,9 +192,11 @@ async fn a_websocket_passes_through() {
             .write_all(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: abc\r\n\r\n")
             .await
             .expect("written");
-        let mut said = [0; 5];
-        socket.read_exact(&mut said).await.expect("five bytes");
-        socket.write_all(&said.to_ascii_uppercase()).await.expect("written");
+        for _ in 0..2 {
+            let mut said = [0; 5];
+            socket.read_exact(&mut said).await.expect("five bytes");
+            socket.write_all(&said.to_ascii_uppercase()).await.expect("written");
+        }
         String::from_utf8(head).expect("ascii").to_lowercase()
     });
     let folder = tempfile::tempdir().expect("a folder");
@@ -210,10 +212,19 @@ async fn a_websocket_passes_through() {
     let head = String::from_utf8(head).expect("ascii").to_lowercase();
     assert!(head.starts_with("http/1.1 101 "), "{head}");
     assert!(head.contains("upgrade: websocket\r\n") && head.contains("sec-websocket-accept: abc\r\n"), "{head}");
-    socket.write_all(b"hello").await.expect("written");
-    let mut said = [0; 5];
-    socket.read_exact(&mut said).await.expect("five bytes");
-    assert_eq!(&said, b"HELLO");
+    for n in 0..2 {
+        socket.write_all(b"hello").await.expect("written");
+        let mut said = [0; 5];
+        socket.read_exact(&mut said).await.expect("five bytes");
+        assert_eq!(&said, b"HELLO");
+        if n == 0 {
+            // A shutdown waits for it.
+            served.signal("TERM");
+            SystemClock::start().sleep(Duration::from_millis(500)).await;
+        }
+    }
+    drop(socket);
+    assert!(served.stop().contains("stopped, nothing in flight"));
     let seen = upstream.await.expect("no panic");
     assert!(seen.starts_with("get /v1/realtime?model=m http/1.1\r\n"), "{seen}");
     assert!(seen.contains("connection: upgrade\r\n") && seen.contains("sec-websocket-key: k\r\n"), "{seen}");

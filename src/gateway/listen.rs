@@ -72,7 +72,15 @@ impl Current {
 /// One connection's client.
 struct Client {
     current: Current,
-    place: Place,
+    stay: Stay,
+}
+
+/// As long as it is held, its connection counts: it has its place, and a shutdown waits
+/// for it. What a connection is handed over to takes it along.
+#[derive(Clone)]
+pub(super) struct Stay {
+    place: Arc<Place>,
+    stopping: watch::Receiver<()>,
 }
 
 impl Service<Request<Incoming>> for Client {
@@ -80,8 +88,11 @@ impl Service<Request<Incoming>> for Client {
     type Error = std::convert::Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        if self.place.is_welcome {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if self.stay.place.is_welcome {
+            if request.headers().contains_key(header::UPGRADE) {
+                request.extensions_mut().insert(self.stay.clone());
+            }
             return self.current.0.load().answer(request);
         }
         let mut response = ApiError::overloaded().into_response();
@@ -116,15 +127,16 @@ pub async fn serve<C: Clock + Unpin>(
         let Some(place) = room.connect() else { continue };
         let _ = socket.set_nodelay(true);
         let socket = Patient::new(socket, clock.clone(), bounds.stalled);
-        let (http, client, stopping) = (http.clone(), Client { current: current.clone(), place }, stopping.clone());
+        let stay = Stay { place: Arc::new(place), stopping: stopping.clone() };
+        let (http, client) = (http.clone(), Client { current: current.clone(), stay });
         let Some(certificate) = &certificate else {
-            tokio::spawn(converse(http, socket, client, stopping));
+            tokio::spawn(converse(http, socket, client));
             continue;
         };
         let (acceptor, clock) = (certificate.acceptor(), clock.clone());
         tokio::spawn(async move {
             if let Some(Ok(socket)) = clock.within(bounds.head, acceptor.accept(socket)).await {
-                converse(http, socket, client, stopping).await;
+                converse(http, socket, client).await;
             }
         });
     }
@@ -136,12 +148,8 @@ pub async fn serve<C: Clock + Unpin>(
 }
 
 /// Answers what comes in on one connection; once all are stopping, what has begun.
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    http: http1::Builder,
-    socket: S,
-    client: Client,
-    mut stopping: watch::Receiver<()>,
-) {
+async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(http: http1::Builder, socket: S, client: Client) {
+    let mut stopping = client.stay.stopping.clone();
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(socket), client).with_upgrades());
     tokio::select! {
         // A client that hangs up in the middle is no error worth a line.

@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
 use super::keyring::Holder;
+use super::listen::Stay;
 use super::meters::Way;
 use super::{ApiError, Gateway};
 use crate::clock::Clock;
@@ -50,7 +51,7 @@ pub(super) async fn pass<C: Clock>(passage: &Passage<C>, mut request: Request) -
     };
     // Taken before the body is: the client's side of an upgrade.
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
-    let upgrade = upgrade.filter(|_| is_websocket(&request));
+    let upgrade = upgrade.filter(|_| is_websocket(&request)).zip(request.extensions_mut().remove::<Stay>());
     let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let body = has_body.then(|| body.into_data_stream());
@@ -61,7 +62,8 @@ pub(super) async fn pass<C: Clock>(passage: &Passage<C>, mut request: Request) -
     let status = theirs.status();
     let headers = end_to_end(theirs.headers());
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) = (status, upgrade) {
-        return switch(theirs, upgrade, headers);
+        let (ours, stay) = upgrade;
+        return switch(theirs, ours, stay, headers);
     }
     let mut response = Response::new(Body::from_stream(passage.pieces(theirs)));
     *response.status_mut() = status;
@@ -91,8 +93,8 @@ fn is_websocket<B>(request: &http::Request<B>) -> bool {
     request.method() == Method::GET && is(header::UPGRADE, "websocket") && is(header::CONNECTION, "upgrade")
 }
 
-/// Joins both sides of an upgraded connection until either ends.
-fn switch(theirs: reqwest::Response, ours: OnUpgrade, mut headers: HeaderMap) -> Response {
+/// Joins both sides of an upgraded connection until either ends; it stays for as long.
+fn switch(theirs: reqwest::Response, ours: OnUpgrade, stay: Stay, mut headers: HeaderMap) -> Response {
     if let Some(protocol) = theirs.headers().get(header::UPGRADE) {
         headers.insert(header::UPGRADE, protocol.clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -101,6 +103,7 @@ fn switch(theirs: reqwest::Response, ours: OnUpgrade, mut headers: HeaderMap) ->
         let (Ok(ours), Ok(mut theirs)) = tokio::join!(ours, theirs.upgrade()) else { return };
         // A connection that breaks off ends the other one too.
         let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut theirs).await;
+        drop(stay);
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
     *response.headers_mut() = headers;
