@@ -58,6 +58,38 @@ impl<F: Future, S: Future<Output = ()>> Future for Within<F, S> {
     }
 }
 
+/// A date in UTC, such as `2026-11-06`.
+#[must_use]
+pub fn date_of(since_1970: Duration) -> String {
+    // `Fri, 06 Nov 2026 08:49:37 GMT`
+    let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_1970);
+    format!("{}-{:02}-{}", &date[12..16], month_of(&date), &date[5..7])
+}
+
+/// The month of a date as HTTP writes it, 1..=12.
+fn month_of(date: &str) -> usize {
+    MONTHS.iter().position(|month| *month == &date[8..11]).unwrap_or(0) + 1
+}
+
+const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// What a stamp such as `20261106T084937Z` says, since 1970 began; none of another text.
+#[must_use]
+pub fn since_1970_of(stamp: &str) -> Option<Duration> {
+    let number = |at: std::ops::Range<usize>| stamp.get(at)?.parse::<u32>().ok();
+    let [month, day] = [number(4..6)?, number(6..8)?];
+    let month = MONTHS.get(usize::try_from(month).ok()?.checked_sub(1)?)?;
+    let (hour, minute, second) = (number(9..11)?, number(11..13)?, number(13..15)?);
+    let is_one = stamp.get(8..9)? == "T" && stamp.get(15..16)? == "Z";
+    let year = number(0..4).filter(|_| is_one)?;
+    let of = |name: &&str| {
+        let date = format!("{name}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT");
+        httpdate::parse_http_date(&date).ok()?.duration_since(std::time::UNIX_EPOCH).ok()
+    };
+    // It is read with its day of the week only, of which one is right.
+    ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].iter().find_map(of)
+}
+
 /// Real time; needs a tokio runtime.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
@@ -86,10 +118,8 @@ impl Clock for SystemClock {
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
     fn stamp(&self) -> String {
-        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
         let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-        let month = MONTHS.iter().position(|month| *month == &date[8..11]).unwrap_or(0) + 1;
-        format!("{}{month:02}{}T{}Z", &date[12..16], &date[5..7], date[17..25].replace(':', ""))
+        format!("{}{:02}{}T{}Z", &date[12..16], month_of(&date), &date[5..7], date[17..25].replace(':', ""))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]

@@ -1,6 +1,8 @@
 //! What ships around the program: the container's tree, manifests, the unit, completions
 //! and manual pages. What needs a tool that is absent says so and is skipped.
 
+#[path = "support/python.rs"]
+mod python;
 mod support;
 
 use std::collections::BTreeSet;
@@ -182,21 +184,9 @@ fn the_manifests_fit_together_and_start_what_there_is() {
 #[test]
 fn the_manifests_are_what_kubernetes_takes() {
     let Some(rendered) = rendered() else { return };
-    let venv = root().join("target/kubernetes-validate");
+    let not_done = "manifests were not held against its schemas";
+    let Some(venv) = python::environment("kubernetes-validate==1.37.0", not_done) else { return };
     let program = venv.join("bin/kubernetes-validate");
-    if !program.exists() {
-        let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-        let installed = Command::new(venv.join("bin/python"))
-            .args(["-m", "pip", "install", "--quiet", "kubernetes-validate==1.37.0"])
-            .output();
-        if !made.is_ok_and(|made| made.status.success()) || !installed.is_ok_and(|installed| installed.status.success())
-        {
-            eprintln!(
-                "SKIPPED: kubernetes-validate could not be had from PyPI, so manifests were not held against its schemas"
-            );
-            return;
-        }
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("rendered.yaml");
     std::fs::write(&path, &rendered).expect("written");

@@ -10,6 +10,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod explain;
+mod export;
 mod import;
 mod init;
 mod key_place;
@@ -57,6 +58,8 @@ enum Command {
     Explain(explain::Explain),
     /// Read others' logs as exchanges: LiteLLM, OpenAI's batches, Helicone, Langfuse, chats
     Import(import::Import),
+    /// Write exchanges as tables: Parquet by date, for SQL
+    Export(export::Export),
     /// Say what traces of served requests have saved, and lost
     Savings(savings::SavingsOf),
     /// Check policies and run their tests
@@ -94,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(report) => report.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
         Command::Import(import) => import.run(),
+        Command::Export(export) => export.run(),
         Command::Savings(savings) => savings.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, since_1970_of};
 use crate::policy::RecordRule;
-use crate::recording::{Heard, Redaction};
+use crate::recording::{Heard, Redaction, name_of, tabulate};
 
 /// Lines that may wait, and the bytes they may hold.
 const WAITING: usize = 4096;
@@ -60,13 +61,14 @@ impl Recorder {
     /// # Errors
     /// When the folder cannot be made, or no file in it.
     pub fn start<C: Clock>(rule: RecordRule, folder: &Path, secrets: Vec<String>, clock: C) -> std::io::Result<Self> {
-        let folder = folder.join(&rule.to);
+        let (root, folder) = (folder, folder.join(&rule.to));
         std::fs::create_dir_all(&folder)?;
         // Known now rather than at the first prompt.
         if std::fs::metadata(&folder)?.permissions().readonly() {
             return Err(std::io::ErrorKind::PermissionDenied.into());
         }
-        let files = Files { folder, rotate: rule.rotate.get(), clock, open: None };
+        let tables = rule.tables.as_ref().map(|tables| root.join(tables));
+        let files = Files { folder, rotate: rule.rotate.get(), tables, tabulating: Vec::new(), clock, open: None };
         let redaction = Arc::new(Redaction { secrets, patterns: rule.redact.clone() });
         let (send, receive) = sync_channel(WAITING);
         let counts = Arc::new(Counts::default());
@@ -148,12 +150,18 @@ impl Recorder {
 struct Files<C> {
     folder: PathBuf,
     rotate: u64,
+    /// Where files that have ended become tables.
+    tables: Option<PathBuf>,
+    tabulating: Vec<JoinHandle<()>>,
     clock: C,
     open: Option<Open>,
 }
 
 /// A file that is being written.
 struct Open {
+    path: PathBuf,
+    /// The day it began, since 1970 did.
+    day: u64,
     file: zstd::Encoder<'static, File>,
     /// Bytes of lines so far.
     size: u64,
@@ -165,6 +173,10 @@ impl<C: Clock> Files<C> {
     fn keep(mut self, receive: &Receiver<Message>, redaction: &Redaction, counts: &Counts) {
         while let Ok(first) = receive.recv() {
             let (mut flushed, mut taken) = (Vec::new(), 0);
+            if self.open.as_ref().is_some_and(|open| open.day != day(&self.clock)) {
+                let ended = self.end();
+                self.settle(ended, counts, &mut 0);
+            }
             if matches!(first, Message::Heard(_)) {
                 std::thread::sleep(TOGETHER);
             }
@@ -192,6 +204,9 @@ impl<C: Clock> Files<C> {
                 _ => self.end(),
             };
             self.settle(ended, counts, &mut taken);
+            if !flushed.is_empty() {
+                self.tabulating.drain(..).for_each(|writing| _ = writing.join());
+            }
             flushed.iter().for_each(|done| _ = done.try_send(()));
         }
         let _ = self.end();
@@ -216,8 +231,9 @@ impl<C: Clock> Files<C> {
         let open = match &mut self.open {
             Some(open) => open,
             none => {
-                let file = zstd::Encoder::new(next_file(&self.folder, &self.clock.stamp())?, LEVEL)?;
-                none.insert(Open { file, size: 0, began: arrived })
+                let (path, file) = next_file(&self.folder, &self.clock.stamp())?;
+                let day = day(&self.clock);
+                none.insert(Open { path, day, file: zstd::Encoder::new(file, LEVEL)?, size: 0, began: arrived })
             }
         };
         open.file.write_all(line.as_bytes())?;
@@ -242,17 +258,39 @@ impl<C: Clock> Files<C> {
 
     fn end(&mut self) -> std::io::Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        open.file.finish()?.sync_all()
+        open.file.finish()?.sync_all()?;
+        if let Some(tables) = self.tables.clone() {
+            // Lines go on being written meanwhile.
+            let thread = std::thread::Builder::new().name("tables".to_owned());
+            self.tabulating.retain(|writing| !writing.is_finished());
+            self.tabulating.push(thread.spawn(move || as_tables(&open.path, &tables))?);
+        }
+        Ok(())
+    }
+}
+
+/// The day in UTC, since 1970 began.
+fn day<C: Clock>(clock: &C) -> u64 {
+    clock.since_1970().as_secs() / (24 * 3600)
+}
+
+/// Writes a file's tables. The file stays, so that they can be written later where they
+/// cannot be now.
+fn as_tables(path: &Path, folder: &Path) {
+    let name = name_of(path);
+    let began = since_1970_of(&name).unwrap_or_default();
+    if let Err(error) = tabulate(path, &name, began, folder, |_| true) {
+        tracing::error!("no tables, which `cascade export` would write: {error}");
     }
 }
 
 /// A file that was not there, named by the time.
-fn next_file(folder: &Path, stamp: &str) -> std::io::Result<File> {
+fn next_file(folder: &Path, stamp: &str) -> std::io::Result<(PathBuf, File)> {
     let open = |number| {
         let path = folder.join(format!("{stamp}-{number:03}.jsonl.zst"));
-        OpenOptions::new().write(true).create_new(true).open(path)
+        OpenOptions::new().write(true).create_new(true).open(&path).map(|file| (path, file))
     };
-    let is_there = |opened: &std::io::Result<File>| {
+    let is_there = |opened: &std::io::Result<(PathBuf, File)>| {
         opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AlreadyExists)
     };
     let mut tried = (0..1000).map(open).skip_while(is_there);

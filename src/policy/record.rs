@@ -24,6 +24,8 @@ pub struct RecordRule {
     pub rotate: NonZeroU64,
     /// What is starred out of texts.
     pub redact: Vec<Regex>,
+    /// Where files that are full become tables, by its path from the policy.
+    pub tables: Option<PathBuf>,
 }
 
 impl RecordRule {
@@ -32,7 +34,10 @@ impl RecordRule {
     pub fn is_same(&self, other: &Self) -> bool {
         let patterns = |rule: &Self| rule.redact.iter().map(ToString::to_string).collect::<Vec<_>>();
         let shares = |rule: &Self| [rule.share.to_bits(), rule.every_tier.to_bits(), rule.rotate.get()];
-        self.to == other.to && shares(self) == shares(other) && patterns(self) == patterns(other)
+        self.to == other.to
+            && self.tables == other.tables
+            && shares(self) == shares(other)
+            && patterns(self) == patterns(other)
     }
 }
 
@@ -51,12 +56,15 @@ shape! {
         /// Regular expressions: what they match in a text is left out. What looks like a
         /// provider's key always is.
         redact: Vec<Regex> = Vec::new(),
+        /// Another folder, where each file that is full, and each night at 00:00 UTC, is
+        /// written as tables in Parquet too, by date; see `cascade export`.
+        tables: Option<String>,
     }
 }
 
 /// Notes what records nothing.
 pub(super) fn rule(file: &At<RecordFile>, problems: &mut Vec<Problem>) -> Option<RecordRule> {
-    let RecordFile { to, share, every_tier, rotate, redact } = &file.value;
+    let RecordFile { to, share, every_tier, rotate, redact, tables } = &file.value;
     let rotate = NonZeroU64::new(rotate.0);
     if to.is_empty() || share.0 <= 0.0 && every_tier.0 <= 0.0 || rotate.is_none() {
         problems.push(
@@ -71,5 +79,6 @@ pub(super) fn rule(file: &At<RecordFile>, problems: &mut Vec<Problem>) -> Option
         every_tier: every_tier.0,
         rotate: rotate?,
         redact: redact.clone(),
+        tables: tables.as_ref().map(PathBuf::from),
     })
 }

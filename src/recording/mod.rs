@@ -4,6 +4,7 @@
 //! where the caller says so, and then it is counted.
 
 mod redaction;
+mod tables;
 mod written;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::exchange::{Exchange, NotAnExchange};
 
 pub use redaction::Redaction;
+pub use tables::{NoTables, Rows, Tables, name_of, tabulate};
 pub use written::{Heard, Word};
 
 /// The longest line that is read, in bytes.
@@ -98,6 +100,8 @@ pub struct Lines {
     line: u64,
     /// Bytes read so far.
     pub read: u64,
+    /// The line that was read last, as it is.
+    pub text: Bytes,
 }
 
 impl Lines {
@@ -124,7 +128,7 @@ impl Lines {
     /// Reads from text in memory, called `name`.
     #[must_use]
     pub fn of(name: &str, reader: Box<dyn BufRead + Send>) -> Self {
-        Self { name: name.to_owned(), reader, line: 0, read: 0 }
+        Self { name: name.to_owned(), reader, line: 0, read: 0, text: Bytes::new() }
     }
 }
 
@@ -154,7 +158,8 @@ impl Iterator for Lines {
             if text.is_empty() {
                 continue;
             }
-            return Some(Exchange::parse(&Bytes::from(text)).map_err(|why| CannotRead::Line { path, line, why }));
+            self.text = Bytes::from(text);
+            return Some(Exchange::parse(&self.text).map_err(|why| CannotRead::Line { path, line, why }));
         }
     }
 }
