@@ -20,9 +20,6 @@ pub trait Clock: Clone + Send + Sync + 'static {
     /// The calendar month in UTC, such as `Nov 2026`.
     fn month(&self) -> String;
 
-    /// The date and time in UTC, such as `20261106T084937Z`.
-    fn stamp(&self) -> String;
-
     /// The time since 1970 began.
     fn since_1970(&self) -> Duration;
 
@@ -64,6 +61,13 @@ pub fn date_of(since_1970: Duration) -> String {
     // `Fri, 06 Nov 2026 08:49:37 GMT`
     let date = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_1970);
     format!("{}-{:02}-{}", &date[12..16], month_of(&date), &date[5..7])
+}
+
+/// A date and time in UTC, such as `20261106T084937Z`.
+#[must_use]
+pub fn stamp_of(since_1970: Duration) -> String {
+    let time = httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_1970);
+    format!("{}T{}Z", date_of(since_1970).replace('-', ""), time[17..25].replace(':', ""))
 }
 
 /// The month of a date as HTTP writes it, 1..=12.
@@ -114,12 +118,6 @@ impl Clock for SystemClock {
     fn month(&self) -> String {
         // `Sun, 06 Nov 1994 08:49:37 GMT`
         httpdate::fmt_http_date(std::time::SystemTime::now())[8..16].to_owned()
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
-    fn stamp(&self) -> String {
-        let date = httpdate::fmt_http_date(std::time::SystemTime::now());
-        format!("{}{:02}{}T{}Z", &date[12..16], month_of(&date), &date[5..7], date[17..25].replace(':', ""))
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the system's clock")]
@@ -207,10 +205,6 @@ impl Clock for ManualClock {
         "simulated".to_owned()
     }
 
-    fn stamp(&self) -> String {
-        "simulated".to_owned()
-    }
-
     fn since_1970(&self) -> Duration {
         self.now()
     }
@@ -238,5 +232,22 @@ impl Future for ManualSleep {
         state.next_number += 1;
         state.sleepers.push(Reverse(Sleeper { due: self.due, number, waker: context.waker().clone() }));
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_read_as_the_time_that_it_says() {
+        let time = Duration::from_secs(1_794_214_177);
+        assert_eq!((date_of(time).as_str(), stamp_of(time).as_str()), ("2026-11-09", "20261109T084937Z"));
+        assert_eq!(since_1970_of("20261109T084937Z-000.jsonl"), Some(time));
+        for none in
+            ["", "20260230T000000Z", "20261109T246060Z", "20261109 084937Z", "arithmetic.jsonl", "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ"]
+        {
+            assert_eq!(since_1970_of(none), None, "{none}");
+        }
     }
 }

@@ -152,7 +152,10 @@ fn what_cannot_become_tables_says_why() {
     refused(&["-", "--began", "2026-11-06"], "standard input has no name");
     std::fs::write(at("broken.jsonl"), "{}\n").expect("written");
     refused(&[&at("broken.jsonl"), "--began", "2026-11-06"], "broken.jsonl:1: missing field");
-    assert!(!folder.path().join("out").exists(), "nothing half done");
+    std::fs::write(at("later.jsonl"), format!("{}\n{{}}\n", fixtures()[0])).expect("written");
+    refused(&[&at("later.jsonl"), "--began", "2026-11-06"], "later.jsonl:2: missing field");
+    let left = std::fs::read_dir(at("out/exchanges/date=2026-11-06")).expect("begun").count();
+    assert_eq!(left, 0, "nothing half done");
     let skipped = export(&[&at("broken.jsonl"), "--began", "2026-11-06", "--skip-broken", "-o", &at("out")]);
     assert!(skipped.status.success() && shown(&skipped).contains("1 broken lines skipped"), "{}", shown(&skipped));
 }
@@ -173,6 +176,9 @@ async fn a_gateway_writes_tables_of_what_it_records() {
     assert!(!log.contains("no tables"), "{log}");
     let recordings = std::fs::read_dir(folder.path().join("recordings")).expect("recordings").count();
     assert!(recordings > 1, "{recordings}");
+    // What a gateway that was killed had no time for the next one makes up for.
+    std::fs::remove_dir_all(folder.path().join("warehouse")).expect("removed");
+    Served::start(Some(&policy)).stop();
     let Some(duckdb) = duckdb() else { return };
     let rows = ask(
         &duckdb,

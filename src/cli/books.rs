@@ -66,7 +66,10 @@ impl Books {
     /// Writes what was spent, where that is more than is written.
     pub fn save(&self) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(spent) = open.keyring.as_ref().map(|keyring| keyring.spent()) else { return };
+        let Some(keyring) = &open.keyring else { return };
+        // Of a key that is not known now it may be asked later.
+        let mut spent = open.saved.clone();
+        spent.extend(keyring.spent());
         if spent == open.saved {
             return;
         }

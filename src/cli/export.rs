@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
 use crate::clock::since_1970_of;
-use crate::recording::{Rows, files, name_of, tabulate};
+use crate::recording::{NoTables, Rows, files, name_of, tabulate};
 
 #[derive(Debug, Args)]
 pub(super) struct Export {
@@ -65,8 +65,12 @@ impl Export {
                 self.skip_broken
             };
             let rows = tabulate(&path, &name, began, &self.output, skip);
-            let hint = if self.skip_broken { "" } else { "(--skip-broken passes over broken lines and counts them)" };
-            let rows = rows.with_context(|| format!("{} has no tables {hint}", path.display()))?;
+            let rows = rows.map_err(|error| match error {
+                NoTables::Read(error) if error.is_one_line() => {
+                    anyhow!("{error}\n(--skip-broken passes over broken lines and counts them)")
+                }
+                error => anyhow!("{} has no tables: {error}", path.display()),
+            })?;
             sum.exchanges += rows.exchanges;
             sum.answers += rows.answers;
         }

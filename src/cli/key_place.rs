@@ -56,8 +56,7 @@ impl Place {
                 KeyFile::read(&text).with_context(|| self.to_string())
             }
             Self::Shared(shared, runtime) => {
-                let known = runtime.block_on(shared.keys());
-                Ok(known.context("the shared state does not answer")?.0)
+                runtime.block_on(shared.keys()).context("the shared state does not answer")
             }
         }
     }
@@ -76,9 +75,9 @@ impl Place {
                 }
                 write(path, &serde_json::to_string_pretty(&file)?)
             }
-            Self::Shared(shared, runtime) => {
-                runtime.block_on(shared.put_key(&key)).context("the shared state does not answer")
-            }
+            Self::Shared(shared, runtime) => runtime
+                .block_on(shared.put_keys(std::slice::from_ref(&key)))
+                .context("the shared state does not answer"),
         }
     }
 

@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::books::Elsewhere;
 use crate::clock::SystemClock;
-use crate::shared::Shared;
+use crate::keys::{Key, KeyFile};
+use crate::shared::{Shared, Version};
 use crate::upstream::{Hints, NamedBreaker};
 
 /// Where replicas share what they know.
@@ -38,8 +39,7 @@ impl SharedAt {
 #[derive(Default)]
 pub(super) struct Replicas {
     pub elsewhere: Elsewhere,
-    /// The word of the keys that are there.
-    version: Option<String>,
+    version: Version,
     hints: Hints,
 }
 
@@ -63,15 +63,52 @@ impl Replicas {
         let Some(version) = shared.keys_version().await.filter(|version| self.version != *version) else {
             return false;
         };
-        if version.is_none() {
-            // They were there, and were lost with all that was: nobody takes keys away so.
-            let done = shared.put_keys_back(&self.elsewhere.keys.keys).await;
-            tracing::warn!(is_done = done.is_some(), "the shared state has lost its keys; they are put back");
-            return false;
+        let Some(mut keys) = shared.keys().await else { return false };
+        let lost = remembered(&mut keys, &self.elsewhere.keys);
+        if !lost.is_empty() {
+            let done = shared.put_keys(&lost).await.is_some();
+            tracing::warn!(keys = lost.len(), done, "the shared state has forgotten keys; they are put back");
         }
-        let Some((keys, version)) = shared.keys().await else { return false };
         let has_changed = keys != self.elsewhere.keys;
         (self.version, self.elsewhere.keys) = (version, keys);
         has_changed
+    }
+}
+
+/// Adds what is known of keys to what is there, and returns what was not there: nobody
+/// takes a key away, and one that was revoked opens nothing any more.
+fn remembered(there: &mut KeyFile, known: &KeyFile) -> Vec<Key> {
+    let mut lost = Vec::new();
+    for key in &known.keys {
+        match there.keys.iter_mut().find(|other| other.id == key.id) {
+            None => {
+                there.keys.push(key.clone());
+                lost.push(key.clone());
+            }
+            Some(other) if key.is_revoked && !other.is_revoked => {
+                other.is_revoked = true;
+                lost.push(other.clone());
+            }
+            Some(_) => {}
+        }
+    }
+    there.keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    lost
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_has_forgotten_is_known_still() {
+        let key = |name: &str, seed| Key::make(name, &[seed; 38]).0;
+        let revoked = |key: &Key| Key { is_revoked: true, ..key.clone() };
+        let (a, b, c) = (key("a", 1), key("b", 2), key("c", 3));
+        let known = KeyFile { keys: vec![revoked(&a), b.clone()] };
+        let mut there = KeyFile { keys: vec![a.clone(), c.clone()] };
+        assert_eq!(remembered(&mut there, &known), [revoked(&a), b.clone()]);
+        assert_eq!(there.keys, [revoked(&a), b, c]);
+        assert!(remembered(&mut there.clone(), &there).is_empty());
     }
 }

@@ -126,6 +126,8 @@ impl Serving {
         // Those of a policy that was not put in force are looked at too.
         let mut watched = self.loaded.content.clone();
         let mut seen = watched.clone();
+        // Until they are in force.
+        let mut has_other_keys = false;
         loop {
             let is_asked = self.clock.within(EVERY, self.hangups.recv()).await.is_some();
             // An `fsync` would hold up the requests of a whole worker.
@@ -133,18 +135,20 @@ impl Serving {
                 self.books.save();
                 load::content(&path, &watched)
             });
-            let has_other_keys = self.lasting.replicas.look(&self.breakers, self.clock).await;
+            has_other_keys |= self.lasting.replicas.look(&self.breakers, self.clock).await;
             let has_settled = content == seen;
             seen.clone_from(&content);
             if has_other_keys {
-                match block_in_place(|| self.put_in_force(self.loaded.clone())) {
-                    Ok(()) if self.loaded.policy.keys.is_some() => {
-                        tracing::warn!("keys that replicas share have changed");
-                    }
-                    Ok(()) => tracing::warn!("replicas share keys, but the policy asks for none: it has no `keys:`"),
+                let put = block_in_place(|| self.put_in_force(self.loaded.clone()));
+                has_other_keys = put.is_err();
+                match put {
                     Err(error) => {
                         tracing::error!("keys that replicas share have changed, and are not in force: {error:#}");
                     }
+                    Ok(()) if self.loaded.policy.keys.is_none() => {
+                        tracing::warn!("replicas share keys, but the policy asks for none: it has no `keys:`");
+                    }
+                    Ok(()) => tracing::warn!("keys that replicas share have changed"),
                 }
             }
             if !is_asked && (content == watched || !has_settled) {

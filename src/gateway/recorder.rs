@@ -8,15 +8,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::clock::{Clock, since_1970_of};
+use crate::clock::{Clock, date_of, since_1970_of, stamp_of};
 use crate::policy::RecordRule;
-use crate::recording::{Heard, Redaction, name_of, tabulate};
+use crate::recording::{Heard, Redaction, files, name_of, tabulate};
 
 /// Lines that may wait, and the bytes they may hold.
 const WAITING: usize = 4096;
@@ -27,6 +27,9 @@ const EVERY_TIER_AT_ONCE: usize = 16;
 const LEVEL: i32 = 1;
 /// Lines are written together: a thread that wakes for each costs more than the line.
 const TOGETHER: Duration = Duration::from_millis(100);
+
+/// How often an idle one looks whether the day is over.
+const LOOK: Duration = Duration::from_mins(1);
 
 /// Writes exchanges to a folder.
 #[derive(Debug)]
@@ -68,7 +71,15 @@ impl Recorder {
             return Err(std::io::ErrorKind::PermissionDenied.into());
         }
         let tables = rule.tables.as_ref().map(|tables| root.join(tables));
-        let files = Files { folder, rotate: rule.rotate.get(), tables, tabulating: Vec::new(), clock, open: None };
+        let files = Files {
+            folder,
+            rotate: rule.rotate.get(),
+            tables,
+            tabulating: Vec::new(),
+            instance: fastrand::u32(..),
+            clock,
+            open: None,
+        };
         let redaction = Arc::new(Redaction { secrets, patterns: rule.redact.clone() });
         let (send, receive) = sync_channel(WAITING);
         let counts = Arc::new(Counts::default());
@@ -138,7 +149,9 @@ impl Recorder {
         // A disk that hangs does not hold up the end.
         for _ in 0..50 {
             if self.send.try_send(Message::Flush(done.clone())).is_ok() {
-                let _ = told.recv_timeout(Duration::from_secs(5));
+                if told.recv_timeout(Duration::from_secs(5)).is_err() {
+                    tracing::error!("not all of it is on the disk, or in tables, which the next start makes up for");
+                }
                 return;
             }
             std::thread::sleep(TOGETHER);
@@ -153,6 +166,8 @@ struct Files<C> {
     /// Where files that have ended become tables.
     tables: Option<PathBuf>,
     tabulating: Vec<JoinHandle<()>>,
+    /// Unlike that of any other gateway: their files may meet in one folder.
+    instance: u32,
     clock: C,
     open: Option<Open>,
 }
@@ -171,12 +186,19 @@ struct Open {
 
 impl<C: Clock> Files<C> {
     fn keep(mut self, receive: &Receiver<Message>, redaction: &Redaction, counts: &Counts) {
-        while let Ok(first) = receive.recv() {
-            let (mut flushed, mut taken) = (Vec::new(), 0);
+        self.make_up();
+        loop {
+            let first = receive.recv_timeout(LOOK);
             if self.open.as_ref().is_some_and(|open| open.day != day(&self.clock)) {
                 let ended = self.end();
                 self.settle(ended, counts, &mut 0);
             }
+            let first = match first {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let (mut flushed, mut taken) = (Vec::new(), 0);
             if matches!(first, Message::Heard(_)) {
                 std::thread::sleep(TOGETHER);
             }
@@ -212,6 +234,21 @@ impl<C: Clock> Files<C> {
         let _ = self.end();
     }
 
+    /// Writes tables of recordings that have none: their gateway had no time for that.
+    fn make_up(&mut self) {
+        let Some(tables) = self.tables.clone() else { return };
+        let Ok(there) = files(std::slice::from_ref(&self.folder)) else { return };
+        let has_none = |path: &PathBuf| {
+            let name = name_of(path);
+            let date = since_1970_of(&name).map(date_of);
+            date.is_some_and(|date| !tables.join(format!("exchanges/date={date}/{name}.parquet")).exists())
+        };
+        let late: Vec<PathBuf> = there.into_iter().filter(has_none).collect();
+        let each = move || late.iter().for_each(|path| as_tables(path, &tables));
+        let thread = std::thread::Builder::new().name("tables".to_owned()).spawn(each);
+        self.tabulating.extend(thread);
+    }
+
     /// Writes a line. Lines that were `taken` and are not yet on their way to the disk are
     /// counted once they are, or are lost.
     fn write(&mut self, line: &str, arrived: Duration, counts: &Counts, taken: &mut u64) {
@@ -231,7 +268,10 @@ impl<C: Clock> Files<C> {
         let open = match &mut self.open {
             Some(open) => open,
             none => {
-                let (path, file) = next_file(&self.folder, &self.clock.stamp())?;
+                // Its name says when its first prompt came.
+                let ago = self.clock.now().saturating_sub(arrived);
+                let came = self.clock.since_1970().saturating_sub(ago);
+                let (path, file) = next_file(&self.folder, &stamp_of(came), self.instance)?;
                 let day = day(&self.clock);
                 none.insert(Open { path, day, file: zstd::Encoder::new(file, LEVEL)?, size: 0, began: arrived })
             }
@@ -285,9 +325,9 @@ fn as_tables(path: &Path, folder: &Path) {
 }
 
 /// A file that was not there, named by the time.
-fn next_file(folder: &Path, stamp: &str) -> std::io::Result<(PathBuf, File)> {
+fn next_file(folder: &Path, stamp: &str, instance: u32) -> std::io::Result<(PathBuf, File)> {
     let open = |number| {
-        let path = folder.join(format!("{stamp}-{number:03}.jsonl.zst"));
+        let path = folder.join(format!("{stamp}-{number:03}-{instance:08x}.jsonl.zst"));
         OpenOptions::new().write(true).create_new(true).open(&path).map(|file| (path, file))
     };
     let is_there = |opened: &std::io::Result<(PathBuf, File)>| {

@@ -63,7 +63,8 @@ impl Shared {
         }
         let owed: Vec<i64> = basket.wants.iter().map(|want| want.bucket.settle()).collect();
         let Some(said) = self.ask(self.run_take(&basket, &owed)).await else {
-            basket.wants.iter().zip(owed).for_each(|(want, owed)| want.bucket.owe(owed));
+            // It may have been heard: better told twice that more was used than that less was.
+            basket.wants.iter().zip(owed).for_each(|(want, owed)| want.bucket.owe(owed.max(0)));
             return None;
         };
         let (refused, wait, left, spent): Said = said;

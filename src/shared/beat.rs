@@ -4,11 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError, RedisResult};
 
 use super::basket::Basket;
 use super::purse::KEPT;
-use super::{PATIENCE, Shared, living};
+use super::{BOUND, PATIENCE, Shared, living};
 use crate::clock::Clock as _;
 
 /// How often others hear of this replica, at least.
@@ -57,7 +58,10 @@ impl Shared {
             Ok::<_, RedisError>(link)
         };
         let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
-        let link = self.clock.within(PATIENCE, greeting).await.unwrap_or_else(late)?;
+        let mut link = self.clock.within(PATIENCE, greeting).await.unwrap_or_else(late)?;
+        // One that is too far away for a request is out of reach.
+        let ping = async { redis::cmd("PING").exec_async(&mut link).await };
+        self.clock.within(BOUND, ping).await.unwrap_or_else(|| late().map(|_: MultiplexedConnection| ()))?;
         self.link.store(Some(Arc::new(link)));
         // It may have forgotten all.
         self.purse.tell_again();

@@ -5,25 +5,24 @@ use redis::{AsyncCommands as _, RedisResult};
 use super::{PATIENCE, Shared, Sum};
 use crate::keys::{Key, KeyFile};
 
-/// Keys as they are there, and a word that is another one where they were changed; none
-/// where there never were any, or all were lost.
-pub type Known = (KeyFile, Option<String>);
+/// A word that is another one where keys were changed, and how many there are.
+pub type Version = (Option<String>, u64);
 
 impl Shared {
-    /// The word of the keys that are there. None where nobody can say.
-    pub async fn keys_version(&self) -> Option<Option<String>> {
-        let get = async { self.link()?.get(self.key("keys", "version")).await };
+    /// What version of the keys is there. None where nobody can say.
+    pub async fn keys_version(&self) -> Option<Version> {
+        let get = async {
+            let mut both = redis::pipe();
+            both.get(self.key("keys", "version")).hlen(self.key("keys", "all"));
+            both.query_async(&mut self.link()?).await
+        };
         self.ask(get).await
     }
 
     /// All keys, in the order of their names. None where nobody can say.
-    pub async fn keys(&self) -> Option<Known> {
-        let get = async {
-            let mut both = redis::pipe();
-            both.atomic().hvals(self.key("keys", "all")).get(self.key("keys", "version"));
-            both.query_async(&mut self.link()?).await
-        };
-        let (each, version): (Vec<String>, Option<String>) = self.ask_within(PATIENCE, get).await?;
+    pub async fn keys(&self) -> Option<KeyFile> {
+        let get = async { self.link()?.hvals(self.key("keys", "all")).await };
+        let each: Vec<String> = self.ask_within(PATIENCE, get).await?;
         let read = each.iter().filter_map(|text| match serde_json::from_str::<Key>(text) {
             Ok(key) => Some(key),
             Err(error) => {
@@ -33,26 +32,17 @@ impl Shared {
         });
         let mut keys: Vec<Key> = read.collect();
         keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        Some((KeyFile { keys }, version))
+        Some(KeyFile { keys })
     }
 
-    /// Puts a key there, in the place of that with its id.
-    pub async fn put_key(&self, key: &Key) -> Option<()> {
-        self.put(std::slice::from_ref(key), "HSET").await
-    }
-
-    /// Puts keys back that were lost; one that is there by now stays.
-    pub async fn put_keys_back(&self, keys: &[Key]) -> Option<()> {
-        self.put(keys, "HSETNX").await
-    }
-
-    async fn put(&self, keys: &[Key], how: &str) -> Option<()> {
+    /// Puts keys there, each in the place of that with its id.
+    pub async fn put_keys(&self, keys: &[Key]) -> Option<()> {
         let put = async {
             let mut all = redis::pipe();
             all.atomic();
             for key in keys {
                 let text = serde_json::to_string(key).unwrap_or_default();
-                all.cmd(how).arg(self.key("keys", "all")).arg(&key.id).arg(text).ignore();
+                all.hset(self.key("keys", "all"), &key.id, text).ignore();
             }
             all.set(self.key("keys", "version"), format!("{:016x}", fastrand::u64(..))).ignore();
             let done: RedisResult<()> = all.query_async(&mut self.link()?).await;

@@ -32,6 +32,7 @@ pub use answers::Kept;
 pub use basket::{Basket, Short, Taken};
 pub use crowd::{Crowd, Seat};
 pub use hints::Hint;
+pub use keys::Version;
 pub use purse::{Purse, Sum};
 use quota::Bucket;
 pub use quota::{Drawn, Quota};
@@ -136,7 +137,7 @@ impl Shared {
     /// Tells others what is left to tell over a connection of its own, within this time;
     /// whether all of it was heard.
     pub async fn end(&self, within: Duration) -> bool {
-        if self.is_up() && self.purse.owes() {
+        if self.is_up() {
             let telling = async {
                 if self.greet().await.is_ok() {
                     self.tell().await;
@@ -213,7 +214,9 @@ impl Shared {
         let (why, is_gone) = match self.clock.within(bound, asking).await {
             Some(Ok(said)) => {
                 self.counts.answered.fetch_add(1, Ordering::Relaxed);
-                self.failures.store(0, Ordering::Relaxed);
+                if bound == BOUND {
+                    self.failures.store(0, Ordering::Relaxed);
+                }
                 return Some(said);
             }
             Some(Err(error)) => (error.to_string(), error.is_connection_dropped()),

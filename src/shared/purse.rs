@@ -150,7 +150,9 @@ impl Purse {
 
     /// Everything is to be told again: what was heard may be forgotten.
     pub(super) fn tell_again(&self) {
-        self.accounts().values_mut().for_each(|account| account.is_news = true);
+        // Of what others have spent others tell.
+        let own = |account: &&mut Account| account.own != Sum::default();
+        self.accounts().values_mut().filter(own).for_each(|account| account.is_news = true);
     }
 
     /// What is to be told next.

@@ -163,6 +163,10 @@ impl<C: Clock> Limits<C> {
             if self.shared.is_some() && turn.is_none() {
                 let left = deadline.saturating_sub(clock.now());
                 turn = clock.within(left, self.turn.acquire()).await;
+                if turn.is_some() {
+                    // What was said before the others' turns is old.
+                    continue;
+                }
             }
             wait(by, time).await?;
         }

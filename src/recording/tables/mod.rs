@@ -30,6 +30,9 @@ const ANSWERS: &str = "message answers {
     optional binary finish_reason (STRING); optional int64 input_tokens; optional int64 output_tokens;
     optional double elapsed_ms; optional double cost_usd; optional double quality; }";
 
+/// Files are open for each date at the same time.
+const MOST_DATES: usize = 64;
+
 /// The tables of one recording, a file for each date.
 pub struct Tables {
     folder: PathBuf,
@@ -62,6 +65,10 @@ impl Tables {
     pub fn add(&mut self, exchange: &Exchange, line: &Bytes) -> std::io::Result<()> {
         let arrived = self.began + Duration::from_secs_f64(exchange.arrived_ms.unwrap_or(0.0) / 1000.0);
         let date = date_of(arrived);
+        if self.by_date.len() >= MOST_DATES && !self.by_date.contains_key(&date) {
+            let why = format!("it is of more than {MOST_DATES} dates: split it");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, why));
+        }
         let [exchanges, answers] = match self.by_date.entry(date) {
             std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
             std::collections::btree_map::Entry::Vacant(none) => {
@@ -98,9 +105,13 @@ impl Tables {
     /// Where one cannot be ended.
     pub fn end(self) -> std::io::Result<Rows> {
         let mut rows = Rows::default();
-        for [exchanges, answers] in self.by_date.into_values() {
-            rows.exchanges += exchanges.end()?;
-            rows.answers += answers.end()?;
+        let mut all = self.by_date;
+        for table in all.values_mut().flatten() {
+            table.end()?;
+        }
+        for [exchanges, answers] in all.into_values() {
+            rows.exchanges += exchanges.keep()?;
+            rows.answers += answers.keep()?;
         }
         Ok(rows)
     }

@@ -1,7 +1,7 @@
 //! One table in one file, in Parquet's format.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parquet::basic::{Compression, Type as Physical, ZstdLevel};
@@ -12,7 +12,7 @@ use parquet::schema::parser::parse_message_type;
 
 /// Rows, or bytes of texts, that are written together.
 const ROWS: usize = 50_000;
-const BYTES: usize = 64 << 20;
+const BYTES: usize = 16 << 20;
 
 /// What stands in a column of a row.
 pub(super) enum Cell {
@@ -33,6 +33,7 @@ enum Column {
 /// A file that is being written, under a name of its own until it is whole.
 pub(super) struct Table {
     path: PathBuf,
+    part: Part,
     writer: SerializedFileWriter<File>,
     columns: Vec<Column>,
     /// For each column and row 1 where something stands there, else 0.
@@ -45,8 +46,13 @@ fn failed(error: impl std::fmt::Display) -> std::io::Error {
     std::io::Error::other(error.to_string())
 }
 
-fn part(path: &Path) -> PathBuf {
-    path.with_extension("parquet.part")
+/// A file that is gone with this, unless it has got its name.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Table {
@@ -67,9 +73,11 @@ impl Table {
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(failed)?))
             .set_created_by(concat!("prompt-cascade ", env!("CARGO_PKG_VERSION")).to_owned());
         path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        let writer = SerializedFileWriter::new(File::create(part(&path))?, schema, Arc::new(properties.build()));
+        // Others may write the same tables now.
+        let part = Part(path.with_extension(format!("{:016x}.part", fastrand::u64(..))));
+        let writer = SerializedFileWriter::new(File::create_new(&part.0)?, schema, Arc::new(properties.build()));
         let there = vec![Vec::new(); columns.len()];
-        Ok(Self { path, writer: writer.map_err(failed)?, columns, there, bytes: 0, rows: 0 })
+        Ok(Self { path, part, writer: writer.map_err(failed)?, columns, there, bytes: 0, rows: 0 })
     }
 
     /// Adds a row, a cell for each column.
@@ -128,15 +136,22 @@ impl Table {
         Ok(())
     }
 
-    /// Ends the file and gives it its name. Returns its rows.
+    /// Ends the file.
+    ///
+    /// # Errors
+    /// Where that cannot be done.
+    pub fn end(&mut self) -> std::io::Result<()> {
+        self.write()?;
+        self.writer.finish().map_err(failed)?;
+        self.writer.inner().sync_all()
+    }
+
+    /// Gives a file that has ended its name. Returns its rows.
     ///
     /// # Errors
     /// Where that cannot be done; then it is as if it had never been.
-    pub fn end(mut self) -> std::io::Result<u64> {
-        self.write()?;
-        self.writer.finish().map_err(failed)?;
-        self.writer.inner().sync_all()?;
-        std::fs::rename(part(&self.path), &self.path)?;
+    pub fn keep(self) -> std::io::Result<u64> {
+        std::fs::rename(&self.part.0, &self.path)?;
         Ok(self.rows)
     }
 }
