@@ -160,8 +160,8 @@ impl<C: Clock> Limits<C> {
             if let Some((amount, quota)) = drawn {
                 quota.take_back(amount);
             }
-            if self.shared.is_some() && turn.is_none() {
-                let left = deadline.saturating_sub(clock.now());
+            let left = deadline.saturating_sub(clock.now());
+            if self.shared.is_some() && turn.is_none() && !left.is_zero() {
                 turn = clock.within(left, self.turn.acquire()).await;
                 if turn.is_some() {
                     // What was said before the others' turns is old.
