@@ -106,6 +106,11 @@ pub enum NotKeys {
 }
 
 impl KeyFile {
+    /// In the order of their names, for those that are kept in none.
+    pub fn sort(&mut self) {
+        self.keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    }
+
     /// Reads a file and checks it.
     ///
     /// # Errors

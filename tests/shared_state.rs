@@ -249,6 +249,8 @@ async fn money_and_keys_are_known_to_all() {
 
     // A server that has lost them gets them back.
     redis.kill();
+    let still = code(send(&later, Some(&key), ask("hi")).await).await;
+    assert_eq!(still, (429, "insufficient_quota".into()), "what was learned is known without it");
     redis.restart().await;
     until("they are put back", async || redis.count("cascade:keys:*") == 2).await;
     until("they are known", async || send(&later, Some(&other), "{}".to_owned()).await.status() != 401).await;

@@ -92,7 +92,7 @@ fn remembered(there: &mut KeyFile, known: &KeyFile) -> Vec<Key> {
             Some(_) => {}
         }
     }
-    there.keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+    there.sort();
     lost
 }
 

@@ -184,20 +184,11 @@ impl<C: Clock> Holder<C> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was spent, here and by other replicas as far as that is known.
-    fn known(&self) -> Spent {
-        let mut spent = self.spent().clone();
-        if let Some(shared) = &self.shared {
-            let all = shared.purse.spent(&spent.month, self.id());
-            spent.dollars = spent.dollars.max(all.dollars());
-            spent.unknown = spent.unknown.max(all.unknown);
-        }
-        spent
-    }
-
+    /// What was spent in a month, here and by other replicas as far as that is known.
     fn spent_in(&self, month: &str) -> f64 {
-        let spent = self.known();
-        if spent.month == month { spent.dollars } else { 0.0 }
+        let spent = self.spent();
+        let here = if spent.month == month { spent.dollars } else { 0.0 };
+        self.shared.as_ref().map_or(here, |shared| here.max(shared.purse.spent(month, self.id()).dollars()))
     }
 
     /// The key's id, which is no secret.

@@ -30,9 +30,9 @@ impl Shared {
                 None
             }
         });
-        let mut keys: Vec<Key> = read.collect();
-        keys.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
-        Some(KeyFile { keys })
+        let mut file = KeyFile { keys: read.collect() };
+        file.sort();
+        Some(file)
     }
 
     /// Puts keys there, each in the place of that with its id.

@@ -117,15 +117,17 @@ impl Purse {
     /// before anything was noted.
     pub fn spend(&self, month: &str, id: &str, before: Sum, more: Sum) {
         let mut accounts = self.accounts();
-        let account = accounts.entry((month.to_owned(), id.to_owned()));
-        let account = account.or_default();
+        let key = (month.to_owned(), id.to_owned());
+        if !accounts.contains_key(&key) {
+            // Of months that are over nothing is asked any more.
+            accounts.retain(|(of, _), account| of == month || account.is_news);
+        }
+        let account = accounts.entry(key).or_default();
         if account.own == Sum::default() {
             account.before = before;
         }
         account.own = account.own.plus(more);
         account.is_news = true;
-        // Of months that are over nothing is asked any more.
-        accounts.retain(|(of, _), account| of == month || account.is_news);
     }
 
     /// Notes what all replicas have spent; returns that with what is not told yet.
