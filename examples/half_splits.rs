@@ -9,10 +9,11 @@
 //! Costs are shares of what the largest tier costs on the same rows, means over
 //! the splits, read off the hull of each method's policies on the half replayed; "n/a" where a method never reaches the quality on some split.
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 
-use prompt_cascade::calibration::{Fitted, Labelled, halves, path};
-use prompt_cascade::outcomes::{Row, join};
+use prompt_cascade::calibration::{Fitted, Labelled, path};
+use prompt_cascade::outcomes::Row;
 use prompt_cascade::policy::{Outside, Policy};
 use prompt_cascade::recording::Lines;
 use prompt_cascade::statistics::curve::{Hull, Point};
@@ -37,15 +38,27 @@ fn main() -> ExitCode {
     let verbose = std::env::var("VERBOSE").is_ok();
     for path in arguments {
         let lines = Lines::open(path.as_ref()).unwrap_or_else(|e| panic!("{e}"));
-        let mut rows: Vec<Row> = lines
+        let rows: Vec<Row> = lines
             .map(|line| line.unwrap_or_else(|e| panic!("{e}")))
             .map(|exchange| Row::of(&policy, &exchange).unwrap_or_else(|e| panic!("{}: {e}", exchange.id)))
             .collect();
-        join(&mut rows);
         println!("\n{path}: {} prompts, {} a half\n", rows.len(), rows.len() / 2);
         table(&rows, policy.tiers.len(), verbose);
     }
     ExitCode::SUCCESS
+}
+
+/// Rows dealt into two halves of as many groups, in an order fixed by the seed.
+fn halves(rows: &[Row], seed: u64) -> (Vec<&Row>, Vec<&Row>) {
+    let mut order: Vec<&Row> = rows.iter().collect();
+    order.sort_by_key(|row| row.group);
+    fastrand::Rng::with_seed(seed).shuffle(&mut order);
+    let mut groups: Vec<u64> = order.iter().map(|row| row.group).collect();
+    groups.sort_unstable();
+    groups.dedup();
+    fastrand::Rng::with_seed(seed ^ 0x5eed).shuffle(&mut groups);
+    let first: HashSet<u64> = groups[..groups.len() / 2].iter().copied().collect();
+    order.into_iter().partition(|row| first.contains(&row.group))
 }
 
 fn table(rows: &[Row], tiers: usize, verbose: bool) {

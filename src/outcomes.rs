@@ -4,8 +4,6 @@
 //! Invariant: features come from prompt and answers alone; a label is only ever
 //! a label.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
@@ -20,9 +18,7 @@ use crate::tokens;
 /// One prompt that every tier has answered and somebody labelled.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Row {
-    /// What it shares with others.
-    pub kin: Kin,
-    /// Rows of one group are one draw; see [`join`].
+    /// Rows of one group are one draw; see [`group_of`].
     pub group: u64,
     /// What kind of prompt it is.
     pub task: Option<String>,
@@ -115,10 +111,8 @@ impl Row {
             }
             None => Features::unknown(),
         });
-        let kin = Kin::of(exchange);
         Ok(Self {
-            group: kin.conversation,
-            kin,
+            group: group_of(exchange),
             differs,
             task: exchange.task.clone(),
             features: features.collect(),
@@ -138,70 +132,21 @@ pub fn final_form(policy: &Policy, answer: Option<&Answer>) -> Form {
     first.map_or(Form::Nothing, |choice| form(&choice.text, &choice.tool_calls, policy.answer_pattern.as_ref()))
 }
 
-/// What two prompts may share, so that one tells about the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kin {
-    /// The conversation.
-    pub conversation: u64,
-    /// The words of everything asked, where this opens a conversation.
-    pub words: Option<u64>,
-}
-
-impl Kin {
-    /// The same for all exchanges of a conversation, and for all that ask the same.
-    #[must_use]
-    pub fn of_conversation(exchange: &Exchange) -> u64 {
-        number(&exchange.prompt.turn().conversation.unwrap_or(*exchange.prompt.content_key()))
-    }
-
-    /// Of an exchange.
-    #[must_use]
-    pub fn of(exchange: &Exchange) -> Self {
-        let (turn, conversation) = (exchange.prompt.turn(), Self::of_conversation(exchange));
-        let words = (!turn.is_later).then(|| {
-            let mut hasher = blake3::Hasher::new();
-            let mut any = false;
-            for text in exchange.prompt.texts() {
-                for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
-                    any = true;
-                    hasher.update(word.to_lowercase().as_bytes()).update(b" ");
-                }
-            }
-            any.then(|| number(hasher.finalize().as_bytes()))
-        });
-        Self { conversation, words: words.flatten() }
-    }
-}
-
-/// Puts rows that are kin into one group.
-pub fn join(rows: &mut [Row]) {
-    let kin: Vec<Kin> = rows.iter().map(|row| row.kin).collect();
-    rows.iter_mut().zip(groups(&kin)).for_each(|(row, group)| row.group = group);
-}
-
-/// One number for all that are kin, directly or by others: their conversation's
-/// lowest. In the order given, and whatever the order is.
+/// The same for all exchanges of a conversation, and for all whose conversations open with
+/// the same words: one draw, since each tells about the others. It depends on nothing but
+/// the exchange, so that whoever splits by it splits all recordings alike.
 #[must_use]
-pub fn groups(kin: &[Kin]) -> Vec<u64> {
-    fn root(parent: &mut HashMap<u64, u64>, of: u64) -> u64 {
-        let mut at = of;
-        while let Some(up) = parent.get(&at).copied().filter(|up| *up != at) {
-            at = up;
+pub fn group_of(exchange: &Exchange) -> u64 {
+    let prompt = &exchange.prompt;
+    let mut hasher = blake3::Hasher::new();
+    let mut any = false;
+    for text in prompt.opening() {
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()) {
+            any = true;
+            hasher.update(word.to_lowercase().as_bytes()).update(b" ");
         }
-        parent.insert(of, at);
-        at
     }
-    let mut parent: HashMap<u64, u64> = HashMap::new();
-    let mut by_words: HashMap<u64, u64> = HashMap::new();
-    for one in kin {
-        let Some(words) = one.words else { continue };
-        let other = *by_words.entry(words).or_insert(one.conversation);
-        let (a, b) = (root(&mut parent, one.conversation), root(&mut parent, other));
-        // The lower one leads, so that order does not matter.
-        parent.insert(a.max(b), a.min(b));
-        parent.entry(a.min(b)).or_insert(a.min(b));
-    }
-    kin.iter().map(|one| root(&mut parent, one.conversation)).collect()
+    if any { number(hasher.finalize().as_bytes()) } else { number(prompt.content_key()) }
 }
 
 /// The first eight bytes of a hash.

@@ -92,19 +92,22 @@ impl Fitted {
     }
 }
 
-/// Rows dealt into two halves by group, in an order fixed by the seed.
+/// Whether rows of a group are kept for the test: half of all groups, by a hash, so that
+/// the same are kept out of whatever else is learned from the same traffic.
 #[must_use]
-pub fn halves(rows: &[Row], seed: u64) -> (Vec<&Row>, Vec<&Row>) {
+pub fn is_for_test(group: u64, seed: u64) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes()).update(&group.to_le_bytes());
+    hasher.finalize().as_bytes()[0] & 1 == 1
+}
+
+/// Rows to fit and rows to test, by group, in an order fixed by the seed.
+fn halves(rows: &[Row], seed: u64) -> (Vec<&Row>, Vec<&Row>) {
     let mut order: Vec<&Row> = rows.iter().collect();
     // Order must not depend on how files were listed, so that groups come first.
     order.sort_by_key(|row| row.group);
     fastrand::Rng::with_seed(seed).shuffle(&mut order);
-    let mut groups: Vec<u64> = order.iter().map(|row| row.group).collect();
-    groups.sort_unstable();
-    groups.dedup();
-    fastrand::Rng::with_seed(seed ^ 0x5eed).shuffle(&mut groups);
-    let first: HashSet<u64> = groups[..groups.len() / 2].iter().copied().collect();
-    order.into_iter().partition(|row| first.contains(&row.group))
+    order.into_iter().partition(|row| !is_for_test(row.group, seed))
 }
 
 /// Why rows cannot be calibrated on.

@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args};
 use super::load;
 use crate::calibration::{Calibrated, Target, Wanted, calibrate};
 use crate::labels::Labels;
-use crate::outcomes::{NoRow, Row, join};
+use crate::outcomes::{NoRow, Row};
 use crate::policy::Policy;
 use crate::recording::{Lines, files};
 use crate::stopping::{Act, MAX_TIERS, Stopping};
@@ -130,7 +130,6 @@ impl Calibrate {
                     .to_owned(),
             );
         }
-        join(&mut rows);
         Ok((rows, told))
     }
 

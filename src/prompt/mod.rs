@@ -226,8 +226,21 @@ impl Prompt {
     /// The texts asked, in order: each message's, or the legacy prompt.
     #[must_use]
     pub fn texts(&self) -> Vec<Cow<'_, str>> {
+        self.texts_until(|_| false)
+    }
+
+    /// The texts that open the conversation: up to the first message of a user.
+    #[must_use]
+    pub fn opening(&self) -> Vec<Cow<'_, str>> {
+        self.texts_until(|role| role == "user")
+    }
+
+    /// The texts up to the first message by whom `is_last` says so.
+    fn texts_until(&self, is_last: impl Fn(&str) -> bool) -> Vec<Cow<'_, str>> {
         #[derive(Deserialize)]
         struct Message<'a> {
+            #[serde(borrow, default)]
+            role: Option<Cow<'a, str>>,
             #[serde(borrow, default)]
             content: Option<&'a RawValue>,
         }
@@ -236,8 +249,11 @@ impl Prompt {
             _ if raw.is_empty() => return Vec::new(),
             _ if raw.starts_with('"') => serde_json::from_str(raw).map(|text| vec![text]),
             Endpoint::Completions => serde_json::from_str(raw),
-            Endpoint::Chat | Endpoint::Responses => serde_json::from_str::<Vec<Message<'_>>>(raw)
-                .map(|all| all.iter().filter_map(|m| m.content).map(content_text).collect()),
+            Endpoint::Chat | Endpoint::Responses => serde_json::from_str::<Vec<Message<'_>>>(raw).map(|mut all| {
+                let last = all.iter().position(|m| m.role.as_deref().is_some_and(&is_last));
+                all.truncate(last.map_or(all.len(), |last| last + 1));
+                all.iter().filter_map(|m| m.content).map(content_text).collect()
+            }),
         };
         // Of no shape known here: all of it counts, as it is written.
         texts.unwrap_or_else(|_| vec![raw.into()])

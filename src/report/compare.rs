@@ -9,7 +9,7 @@ use super::study::Estimate;
 use super::study_of::{DRAWS, SEED};
 use super::tally::served_quality;
 use crate::exchange::Exchange;
-use crate::outcomes::{self, Kin};
+use crate::outcomes::{self, group_of};
 use crate::policy::Policy;
 use crate::statistics::resample::bootstrap;
 use crate::trace::Trace;
@@ -45,8 +45,8 @@ pub struct Differences {
     kept: BTreeMap<u64, Change>,
     keep: usize,
     not_kept: u64,
-    /// By hash: what each prompt shares, and its differences where both are known.
-    paired: BTreeMap<(u64, u64), (Kin, f64, f64)>,
+    /// By hash: each prompt's group, and its differences where both are known.
+    paired: BTreeMap<(u64, u64), (u64, f64, f64)>,
 }
 
 /// The two reports side by side and the changes between them.
@@ -100,7 +100,7 @@ impl Differences {
         let change = Change { id: id.to_owned(), from: tier(against), to: tier(policy), cost_usd, quality };
         if let (Some(quality), Some(cost)) = (quality, cost_usd) {
             let key = (outcomes::number(blake3::hash(id.as_bytes()).as_bytes()), number);
-            self.paired.insert(key, (Kin::of(exchange), quality, cost));
+            self.paired.insert(key, (group_of(exchange), quality, cost));
             if self.paired.len() > PAIRED {
                 self.paired.pop_last();
             }
@@ -124,16 +124,16 @@ impl Differences {
 
     /// The mean differences of labels and dollars.
     fn means(&self) -> Option<(Estimate, Estimate)> {
-        let rows: Vec<&(Kin, f64, f64)> = self.paired.values().collect();
-        let kin: Vec<Kin> = rows.iter().map(|(kin, _, _)| *kin).collect();
-        let mean = |weights: &[u32], of: fn(&(Kin, f64, f64)) -> f64| {
+        let rows: Vec<&(u64, f64, f64)> = self.paired.values().collect();
+        let groups: Vec<u64> = rows.iter().map(|(group, _, _)| *group).collect();
+        let mean = |weights: &[u32], of: fn(&(u64, f64, f64)) -> f64| {
             let (sum, total) = rows.iter().zip(weights).fold((0.0, 0.0), |(sum, total), (row, times)| {
                 (sum + f64::from(*times) * of(row), total + f64::from(*times))
             });
             sum / total
         };
         let both = |weights: &[u32]| [mean(weights, |r| r.1), mean(weights, |r| r.2)];
-        let intervals = bootstrap(&outcomes::groups(&kin), DRAWS, SEED, |weights| both(weights).map(Some).to_vec());
+        let intervals = bootstrap(&groups, DRAWS, SEED, |weights| both(weights).map(Some).to_vec());
         let [quality, cost] = both(&vec![1; rows.len()]);
         let at = |value, at: usize| Estimate { value, interval: intervals.get(at).copied().flatten() };
         (!rows.is_empty()).then(|| (at(quality, 0), at(cost, 1)))

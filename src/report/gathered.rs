@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::baselines::Tiers;
 use crate::exchange::Exchange;
-use crate::outcomes::{Kin, alone_cost, groups, number};
+use crate::outcomes::{alone_cost, group_of, number};
 use crate::policy::Policy;
 use crate::trace::{Failure, Outcome, Trace, Verdict, Why};
 
@@ -17,7 +17,7 @@ const KEPT: usize = 4_000;
 /// One prompt under a policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Kept {
-    pub kin: Kin,
+    pub group: u64,
     pub task: Option<String>,
     /// Each tier's label and dollars.
     pub quality: Vec<f64>,
@@ -121,7 +121,7 @@ impl Known {
         });
         let Self { quality, cost, served_quality, spent } = self;
         Kept {
-            kin: Kin::of(exchange),
+            group: group_of(exchange),
             task: exchange.task.clone(),
             quality,
             cost,
@@ -143,5 +143,5 @@ impl Kept {
 
 /// The group of each prompt.
 pub(super) fn groups_of(rows: &[&Kept]) -> Vec<u64> {
-    groups(&rows.iter().map(|row| row.kin).collect::<Vec<_>>())
+    rows.iter().map(|row| row.group).collect()
 }

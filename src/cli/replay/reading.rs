@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::QUEUED;
 use crate::exchange::Exchange;
 use crate::labels::Labels;
-use crate::outcomes::Kin;
+use crate::outcomes::group_of;
 use crate::policy::Policy;
 use crate::recording::{CannotRead, Lines};
 
@@ -82,7 +82,7 @@ pub(super) fn read_ahead(
 /// Whether an exchange is in this shard: by its conversation, so that one that stays at a
 /// tier is whole, and equal prompts meet in one cache.
 fn is_of(shard: Option<(u32, u32)>, exchange: &Exchange) -> bool {
-    shard.is_none_or(|(shard, of)| Kin::of_conversation(exchange) % u64::from(of) == u64::from(shard - 1))
+    shard.is_none_or(|(shard, of)| group_of(exchange) % u64::from(of) == u64::from(shard - 1))
 }
 
 /// Reads what is all but sure to be wanted on this thread, so that the one that
