@@ -57,6 +57,8 @@ pub mod imported;
 
 pub mod replay;
 
+pub mod distillation;
+
 pub mod gateway;
 
 pub mod cli;

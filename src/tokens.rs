@@ -59,6 +59,8 @@ pub fn at_most(prompt: &Prompt) -> NonZeroU32 {
     NonZeroU32::new(u32::try_from(sum).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN)
 }
 
-fn of_bytes(bytes: usize) -> u64 {
+/// Estimated tokens of so many bytes of text.
+#[must_use]
+pub fn of_bytes(bytes: usize) -> u64 {
     bytes.div_ceil(BYTES_PER_TOKEN) as u64
 }

@@ -8,6 +8,7 @@ mod calibrate;
 mod check;
 mod completions;
 mod demo;
+mod distill;
 mod doctor;
 mod explain;
 mod export;
@@ -54,6 +55,8 @@ enum Command {
     Report(report::ReportOf),
     /// Learn from labelled exchanges when to stop and where to start, with a certificate
     Calibrate(calibrate::Calibrate),
+    /// Teach a smaller tier from what it failed: export, plan, submit, status, adopt
+    Distill(distill::Distill),
     /// Say why a prompt went the way it did
     Explain(explain::Explain),
     /// Read others' logs as exchanges: LiteLLM, OpenAI's batches, Helicone, Langfuse, chats
@@ -96,6 +99,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(replay) => replay.run(),
         Command::Report(report) => report.run(),
         Command::Calibrate(calibrate) => calibrate.run(),
+        Command::Distill(distill) => distill.run(),
         Command::Import(import) => import.run(),
         Command::Export(export) => export.run(),
         Command::Savings(savings) => savings.run(),

@@ -36,6 +36,12 @@ impl Ladder {
         (!kept.is_empty()).then(|| Self::new(&kept))
     }
 
+    /// The ladder with one tier less; the next larger one, where that was all.
+    fn without(&self, tier: usize) -> Self {
+        let kept: Vec<usize> = self.0.iter().copied().filter(|other| *other != tier).collect();
+        if kept.is_empty() { Self::new(&[tier + 1]) } else { Self::new(&kept) }
+    }
+
     /// The tier that is served unchecked.
     #[must_use]
     pub fn last(&self) -> usize {
@@ -78,6 +84,15 @@ pub struct UnknownModel {
 }
 
 impl Policy {
+    /// The same, never asking one tier, which is not the largest.
+    #[must_use]
+    pub fn without_tier(&self, tier: usize) -> Self {
+        let less = |ladders: &[Ladder]| ladders.iter().map(|ladder| ladder.without(tier)).collect();
+        let Ladders { whole, of_route, named } = &self.ladders;
+        let ladders = Ladders { whole: whole.without(tier), of_route: less(of_route), named: less(named) };
+        Self { ladders, ..self.clone() }
+    }
+
     /// The tiers this prompt may be sent to: a tier's name first, then
     /// the first route that matches, then the whole ladder. A prompt that must
     /// not be asked twice goes to the last of them alone.

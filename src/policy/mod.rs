@@ -6,6 +6,7 @@
 //! without a check. What is wrong in a file is reported all at once.
 
 mod acceptance;
+mod adopted;
 mod budget;
 mod caches;
 mod calibration_file;
@@ -36,6 +37,7 @@ use regex::Regex;
 use crate::stopping::Stopping;
 
 pub use acceptance::Unscored;
+pub use adopted::{Adopted, CannotAdopt};
 pub use budget::{Budget, WhenAllFail};
 pub use caches::{CacheRule, SimilarRule};
 pub use file::{Capability, Expect, NamedTier};

@@ -46,7 +46,7 @@ impl Asked {
             Some(content) => content_text(content),
             None => prompt.texts().pop().unwrap_or_default(),
         };
-        let (shown, question) = split(&text);
+        let (shown, question) = without_examples(&text);
         let earlier = messages.iter().filter(|m| is_by(m, "assistant")).count();
         let number = |name| prompt.raw(name).and_then(|value| value.parse().ok());
         let bounds = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
@@ -74,7 +74,8 @@ fn distinct(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
 /// How many examples a text opens with, and what comes after them: where its
 /// first label (`Q:`, `Review:`...) stands at the start of several lines, the
 /// last of them begins the question.
-fn split(text: &str) -> (usize, &str) {
+#[must_use]
+pub fn without_examples(text: &str) -> (usize, &str) {
     const LONGEST_LABEL: usize = 20;
     let label = |line: &str| -> Option<usize> {
         let end = line.bytes().take(LONGEST_LABEL).position(|b| b == b':')?;

@@ -8,7 +8,7 @@ mod asked;
 mod onward;
 
 pub use alike::Question;
-pub use asked::{Asked, numbers};
+pub use asked::{Asked, numbers, without_examples};
 pub use onward::{MAX_LIST, TooMany};
 
 use std::borrow::Cow;
@@ -151,7 +151,8 @@ impl Prompt {
     }
 
     /// A field as it is written; none where it is not given or null.
-    fn raw(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&str> {
         self.fields.raw(&self.body, name)
     }
 

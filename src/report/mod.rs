@@ -19,6 +19,7 @@ mod study_of;
 mod study_text;
 mod tally;
 mod text;
+pub mod words;
 
 use serde::Serialize;
 

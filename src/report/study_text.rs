@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::study::{Estimate, Study};
-use super::text::{counted, dollars, percent, table};
+use super::words::{counted, dollars, money, number, percent, table};
 
 /// All numbers of a study.
 #[must_use]
@@ -77,21 +77,6 @@ pub fn study_text(study: &Study) -> String {
 
 fn none() -> String {
     "n/a".to_owned()
-}
-
-/// `0.8120 [0.7900, 0.8330]`.
-pub(super) fn number(estimate: &Estimate) -> String {
-    match estimate.interval {
-        Some(interval) => format!("{:.4} [{:.4}, {:.4}]", estimate.value, interval.low, interval.high),
-        None => format!("{:.4}", estimate.value),
-    }
-}
-
-fn money(estimate: &Estimate) -> String {
-    match estimate.interval {
-        Some(i) => format!("${} [{}, {}]", dollars(estimate.value), dollars(i.low), dollars(i.high)),
-        None => format!("${}", dollars(estimate.value)),
-    }
 }
 
 fn digits(value: Option<f64>) -> String {

@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, Table, presets};
-
-use super::{Change, Comparison, Report, TierReport, study_text};
+use super::words::{counted, dollars, number, percent, table};
+use super::{Change, Comparison, Report, TierReport};
 
 /// A report as a table and a few lines.
 #[must_use]
@@ -63,8 +62,7 @@ pub fn report_text(report: &Report) -> String {
         } else {
             String::new()
         };
-        let _ =
-            writeln!(out, "          {} to {}{told}{sample}", study_text::number(&study.quality_to_top), top(report));
+        let _ = writeln!(out, "          {} to {}{told}{sample}", number(&study.quality_to_top), top(report));
     }
     if report.labels_held > 0 {
         let _ =
@@ -149,18 +147,6 @@ fn tier_table(tiers: &[TierReport]) -> String {
     out
 }
 
-pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if at > 0 {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.lines().fold(String::new(), |out, line| out + line.trim_end() + "\n")
-}
-
 /// Both reports and what differs.
 #[must_use]
 pub fn comparison_text(comparison: &Comparison) -> String {
@@ -205,23 +191,6 @@ pub fn comparison_text(comparison: &Comparison) -> String {
     out
 }
 
-pub(super) fn counted(n: u64, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
-}
-
 fn ms(value: f64) -> String {
     format!("{value:.1}")
-}
-
-/// Dollars with enough digits for small sums, and no more than a cent's for large ones.
-pub(super) fn dollars(usd: f64) -> String {
-    match usd.abs() {
-        a if a == 0.0 || a >= 100.0 => format!("{usd:.2}"),
-        a if a >= 1.0 => format!("{usd:.4}"),
-        _ => format!("{usd:.6}"),
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use reqwest::Client;
+use reqwest::multipart::{Form, Part};
 use serde::Deserialize;
 
 use super::client::{CannotStart, Key, client, innermost};
@@ -13,6 +14,8 @@ use crate::policy::{Secret, Timeouts};
 
 /// The most bytes of an answer that are read.
 const MAX_BODY: usize = 8 << 20;
+/// How long a file may take.
+const UPLOAD: Duration = Duration::from_mins(30);
 
 /// One API.
 #[derive(Debug)]
@@ -83,11 +86,28 @@ impl Probe {
         self.send(request.header(header::CONTENT_TYPE, "application/json").body(body)).await
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Told, String> {
+    /// What it says to a file sent to `path` as a form, beside these fields.
+    ///
+    /// # Errors
+    /// Why it says nothing, in words.
+    pub async fn upload(&self, path: &str, name: &str, file: Bytes, fields: &[(&str, &str)]) -> Result<Told, String> {
+        let fields = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
+        let part = Part::stream(file).file_name(name.to_owned());
+        let part = part.mime_str("application/jsonl").map_err(|error| error.to_string())?;
+        let request = self.client.post(format!("{}{path}", self.base_url));
+        self.send_within(UPLOAD, request.multipart(form.part("file", part))).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Told, String> {
+        self.send_within(Duration::from_mins(1), request).await
+    }
+
+    async fn send_within(&self, bound: Duration, mut request: reqwest::RequestBuilder) -> Result<Told, String> {
         if let Some(key) = &self.key {
             request = request.header(header::AUTHORIZATION, key.header());
         }
-        let sent = request.timeout(Duration::from_mins(1)).send().await;
+        let sent = request.timeout(bound).send().await;
         let mut response = sent.map_err(|error| format!("no answer: {}", innermost(&error)))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut body = Vec::new();

@@ -4,7 +4,7 @@
 //! reads as nothing.
 
 use crate::report::study::Estimate;
-use crate::report::text::{dollars, percent};
+use crate::report::words::{dollars, percent};
 use crate::statistics::resample::Interval;
 
 /// A number, or "n/a".

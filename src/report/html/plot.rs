@@ -9,7 +9,7 @@ use super::axis::Axis;
 use super::escaped;
 use super::numbers::{decimal, estimate, known, served_by, short, usd};
 use crate::report::study::{Estimate, Ranking, Study};
-use crate::report::text::percent;
+use crate::report::words::percent;
 use crate::statistics::count;
 use crate::statistics::curve::Point;
 

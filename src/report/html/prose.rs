@@ -10,7 +10,7 @@ use super::escaped;
 use super::numbers::{decimal, estimate, negated, p_value, short, signed, usd};
 use crate::report::Report;
 use crate::report::study::{Estimate, Study};
-use crate::report::text::percent;
+use crate::report::words::percent;
 use crate::stopping::Certificate;
 
 /// What the numbers mean, each in a sentence.

@@ -10,7 +10,7 @@ use super::escaped;
 use super::numbers::{decimal, difference, estimate, known, served_by, short, signed, signed_percent, usd, usd_of};
 use super::prose::{name_of, top_of};
 use crate::report::study::{CostAt, Edge, Ranking, Shuffled, Study, TaskStudy};
-use crate::report::text::percent;
+use crate::report::words::percent;
 use crate::report::{QualityReport, Report, TierReport};
 use crate::statistics::curve::Point;
 
