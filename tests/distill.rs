@@ -242,7 +242,7 @@ fn rows_hold_what_is_worth_learning() {
         "1: rejected, but the teacher's answer is labelled wrong",
         "1: asks what another row asks",
         "1: asks nearly what another row asks",
-        "1: the prompt is more than text",
+        "1: the prompt is more than text, or",
         "redacted  something in 1 rows",
         "200 tokens, 3 epochs: $0.01",
         "licence   the rows hold answers of large-1, small-1",
@@ -323,9 +323,7 @@ fn tools_and_legacy_prompts_of_the_fixtures_are_rows_too() {
     assert!(!calls.is_empty() && calls.iter().all(|row| row["tools"].is_array()));
     let legacy = lines(&out.join("legacy.train.jsonl"));
     assert!(legacy.len() < chat.len(), "no tools there");
-    assert!(
-        legacy.iter().all(|row| row["completion"].as_str().is_some_and(|c| c.starts_with(' ') && c.ends_with('\n')))
-    );
+    assert!(legacy.iter().all(|row| row["completion"].as_str().is_some_and(|c| c.ends_with('\n'))));
     let Some(venv) = python::environment("datasets==4.0.0", "rows were not read by `datasets`") else { return };
     let check = "
 import sys, datasets
@@ -434,8 +432,8 @@ impl Trainer {
                 let mut job =
                     self.jobs.lock().expect("no panic").iter().find(|job| job["id"] == id).cloned().expect("a job");
                 let looked = self.looks.fetch_add(1, Ordering::SeqCst);
-                job["status"] = ["queued", "running", "succeeded"][looked.min(2)].into();
-                if looked >= 2 {
+                job["status"] = ["queued", "queued", "running", "succeeded"][looked.min(3)].into();
+                if looked >= 3 {
                     job["fine_tuned_model"] = "ft:small-1:org:x:1".into();
                     job["trained_tokens"] = 600.into();
                 }

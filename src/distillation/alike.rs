@@ -29,8 +29,18 @@ pub(super) struct Item {
 
 impl Item {
     pub fn new(context: [u8; 32], text: &str) -> Self {
-        let words: Vec<String> =
-            text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect();
+        // A sign is a word: 12 + 7 is not 12 - 7, nor C++ C#.
+        let is_sign = |c: char| !c.is_alphanumeric() && !c.is_whitespace() && !".,;:!?'\"()".contains(c);
+        let spaced: String = text
+            .chars()
+            .flat_map(|c| if is_sign(c) { [' ', c, ' '] } else { ['\0', c, '\0'] })
+            .filter(|c| *c != '\0')
+            .collect();
+        let words: Vec<String> = spaced
+            .split(|c: char| !c.is_alphanumeric() && !is_sign(c))
+            .filter(|w| !w.is_empty())
+            .map(str::to_lowercase)
+            .collect();
         let hash = |run: &[String]| {
             let mut hasher = blake3::Hasher::new();
             run.iter().for_each(|word| _ = hasher.update(word.as_bytes()).update(b" "));
@@ -108,6 +118,7 @@ mod tests {
         let recounted = format!("{long} 18");
         assert_eq!(near(&[long, &other, &counted, &recounted]), [false, true, false, false]);
         assert_eq!(near(&["yes", "no", "Yes!"]), [false, false, true]);
+        assert_eq!(near(&["12 + 7", "12 - 7", "What is C++?", "What is C#?"]), [false; 4]);
     }
 
     #[test]

@@ -11,15 +11,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::job::{Event, Job, Method, Standing, Training};
+use super::job::{Event, Job, Training};
 use crate::clock::{Clock, SystemClock};
 use crate::openai::envelope::excerpt;
 use crate::openai::pace;
 use crate::upstream::{Probe, Told};
 
 /// Tries of what may succeed later, and the wait before the second, which doubles.
-const TRIES: u32 = 4;
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+const TRIES: u32 = 5;
+const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait that an API may ask for.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Entries of one page of a list, and pages that are looked at.
@@ -46,7 +46,7 @@ pub enum Refused {
 struct List<T> {
     data: Vec<T>,
     #[serde(default)]
-    has_more: bool,
+    has_more: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -56,6 +56,8 @@ struct File {
     filename: String,
     #[serde(default)]
     bytes: u64,
+    #[serde(default)]
+    status: String,
 }
 
 trait HasId {
@@ -94,9 +96,13 @@ impl Api {
     /// # Errors
     /// When the API refuses, or cannot be reached.
     pub async fn file(&self, name: &str, content: &Bytes) -> Result<String, Refused> {
-        let is_it = |file: &File| file.filename == name && (file.bytes == 0 || file.bytes == content.len() as u64);
+        let is_it = |file: &File| {
+            file.filename == name
+                && !matches!(file.status.as_str(), "error" | "deleted")
+                && (file.bytes == 0 || file.bytes == content.len() as u64)
+        };
         let send = || self.probe.upload("/files", name, content.clone(), &[("purpose", "fine-tune")]);
-        self.made("/files?purpose=fine-tune&", is_it, send).await.map(|file| file.id)
+        self.made("/files?purpose=fine-tune&", is_it, send, true).await.map(|file| file.id)
     }
 
     /// The job that trains on this file, started if there is none that goes on or has succeeded.
@@ -104,14 +110,7 @@ impl Api {
     /// # Errors
     /// When the API refuses, or cannot be reached.
     pub async fn start(&self, training: &Training<'_>) -> Result<Job, Refused> {
-        let is_it = |job: &Job| {
-            let is_lost = matches!(job.status, Standing::Failed | Standing::Cancelled);
-            job.training_file == training.training_file && !is_lost
-        };
-        let method = match training.method {
-            Method::Supervised => "supervised",
-            Method::Dpo => "dpo",
-        };
+        let method = training.method.word();
         let hyperparameters = training.epochs.map_or(json!({}), |epochs| json!({"n_epochs": epochs}));
         let mut body = json!({"model": training.model, "training_file": training.training_file,
             "method": {"type": method, method: {"hyperparameters": hyperparameters}}});
@@ -121,7 +120,13 @@ impl Api {
             }
         }
         let body = body.to_string();
-        self.made("/fine_tuning/jobs?", is_it, || self.probe.post("/fine_tuning/jobs", body.clone())).await
+        self.made(
+            "/fine_tuning/jobs?",
+            |job| training.is(job),
+            || self.probe.post("/fine_tuning/jobs", body.clone()),
+            false,
+        )
+        .await
     }
 
     /// The job of this id.
@@ -150,32 +155,41 @@ impl Api {
         let mut after = String::new();
         for _ in 0..PAGES {
             let page: List<T> = self.get(&format!("{path}limit={PAGE}{after}")).await?;
+            let entries = page.data.len();
             let last = page.data.last().map(|entry| format!("&after={}", entry.id()));
             if let Some(found) = page.data.into_iter().find(|entry| is_it(entry)) {
                 return Ok(Some(found));
             }
-            match last.filter(|_| page.has_more) {
+            // Some leave out whether there are more.
+            match last.filter(|_| page.has_more.unwrap_or(entries >= PAGE)) {
                 Some(last) => after = last,
                 None => return Ok(None),
             }
         }
-        Ok(None)
+        Err(Refused::Unreached(format!("more than {PAGES} pages of {path}: what is there already cannot be told")))
     }
 
     /// What is in a list, else what is made: looked for before each try, since the answer
-    /// to one that succeeded may have been lost.
+    /// to one that succeeded may have been lost. What costs money is not asked for again
+    /// unless the API says that nothing was done; it is only looked for again.
     async fn made<T: DeserializeOwned + HasId, F: Future<Output = Result<Told, String>>>(
         &self,
         path: &str,
         is_it: impl Fn(&T) -> bool,
         ask: impl Fn() -> F,
+        is_free: bool,
     ) -> Result<T, Refused> {
-        let mut tries = 1;
+        let (mut tries, mut lost) = (1, None::<Failed>);
         loop {
             if let Some(there) = self.find(path, &is_it).await? {
                 return Ok(there);
             }
+            if let Some(failed) = lost.clone() {
+                self.wait_after(failed, &mut tries).await?;
+                continue;
+            }
             match read(ask().await) {
+                Err(failed) if !is_free && failed.may_have_been_done() => lost = Some(failed),
                 Err(failed) => self.wait_after(failed, &mut tries).await?,
                 Ok(made) => return Ok(made),
             }
@@ -206,12 +220,22 @@ impl Api {
 }
 
 /// A try that failed.
+#[derive(Clone)]
 struct Failed {
     why: Refused,
     wait: Wait,
 }
 
+impl Failed {
+    /// Whether the API may have done what was asked: no answer came, or one of something
+    /// before it.
+    fn may_have_been_done(&self) -> bool {
+        !matches!(self.why, Refused::Said { status: 400..=407 | 409..=499, .. })
+    }
+}
+
 /// Whether another try may succeed.
+#[derive(Clone, Copy)]
 enum Wait {
     /// It will not.
     No,

@@ -33,7 +33,11 @@ impl Asked {
             let mut message: Map<String, Value> = kept.filter(|(_, value)| !value.is_null()).collect();
             let content = match read.get("content") {
                 Some(Value::String(text)) => text.clone().into(),
-                Some(parts @ Value::Array(_)) => {
+                Some(Value::Array(parts)) => {
+                    // A file or a picture is part of what is asked.
+                    if !parts.iter().all(|part| part["type"] == "text") {
+                        return None;
+                    }
                     let raw = serde_json::value::to_raw_value(parts).ok()?;
                     content_text(&raw).into_owned().into()
                 }
@@ -44,8 +48,11 @@ impl Asked {
         };
         let messages: Option<Vec<_>> = read.into_iter().map(message).collect();
         let of_request = ["tools", "functions", "parallel_tool_calls"].into_iter();
-        let offered =
-            of_request.filter_map(|name| Some((name.to_owned(), serde_json::from_str(prompt.raw(name)?).ok()?)));
+        let offered = of_request.filter_map(|name| {
+            let value: Value = serde_json::from_str(prompt.raw(name)?).ok()?;
+            let is_empty = value.as_array().is_some_and(Vec::is_empty);
+            (!is_empty).then(|| (name.to_owned(), value))
+        });
         Some(Self { messages: messages.filter(|all| !all.is_empty())?, offered: offered.collect() })
     }
 }

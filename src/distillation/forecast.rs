@@ -35,8 +35,8 @@ pub struct Ways {
     pub unlearned: Way,
     /// Where it has; none where there is nothing to learn: it is not rejected.
     pub learned: Option<Way>,
-    /// Without the student's tier.
-    pub without: Way,
+    /// Without the student's tier; none where what would be asked is not recorded.
+    pub without: Option<Way>,
     /// With another model of the same answers at another price.
     pub variant: Option<Way>,
 }
@@ -75,7 +75,7 @@ pub struct Learned {
     /// What a prompt comes to then.
     pub after: Range,
     /// Prompts until training is paid back: by what is saved on average, and by the ends of
-    /// its interval; none: never.
+    /// its interval, none: never; all as the first where there is no interval.
     pub pays_after: [Option<f64>; 3],
 }
 
@@ -92,8 +92,8 @@ pub struct Forecast {
     pub curve: Vec<Learned>,
     /// At the shares assumed.
     pub assumed: Vec<Learned>,
-    /// Without the tier.
-    pub without: Range,
+    /// Without the tier; none unless it is recorded for every prompt what would be asked.
+    pub without: Option<Range>,
     /// With the variant, its dollars a day left out.
     pub variant: Option<Range>,
     /// What it rests on.
@@ -110,7 +110,7 @@ pub fn forecast(prompts: &[Ways], assumed: Assumed) -> Option<Forecast> {
     let all: Vec<f64> = steps.iter().chain(&assumed.learned).copied().collect();
     // Prompts whose labels are known in all ways, so that one quality can be held against another.
     let is_labelled: Vec<bool> = prompts.iter().map(is_labelled).collect();
-    let fixed: [Pick; 3] = [|p| p.now, |p| p.without, |p| p.variant.unwrap_or(p.now)];
+    let fixed: [Pick; 3] = [|p| p.now, |p| p.without.unwrap_or(p.now), |p| p.variant.unwrap_or(p.now)];
     let groups: Vec<u64> = prompts.iter().map(|p| p.group).collect();
     let mut random = fastrand::Rng::with_seed(SEED);
     let drawn = bootstrap(&groups, DRAWS, SEED, |weights| {
@@ -150,7 +150,8 @@ pub fn forecast(prompts: &[Ways], assumed: Assumed) -> Option<Forecast> {
         let between = |at: usize| Some(none[at]? + share * (every[at]? - none[at]?));
         let after = range(fixed.len() + at, [between(0), between(1), between(2), between(3)]);
         let pays = |saved: f64| assumed.training_usd.filter(|_| saved > 0.0).map(|usd| usd / saved);
-        let Interval { low, high } = after.saved.interval.unwrap_or(Interval { low: f64::NAN, high: f64::NAN });
+        let value = after.saved.value;
+        let Interval { low, high } = after.saved.interval.unwrap_or(Interval { low: value, high: value });
         Learned { share: *share, pays_after: [pays(after.saved.value), pays(high), pays(low)], after }
     };
     let mut curve: Vec<Learned> = all.iter().enumerate().map(learned).collect();
@@ -159,7 +160,7 @@ pub fn forecast(prompts: &[Ways], assumed: Assumed) -> Option<Forecast> {
         prompts: prompts.len(),
         hard: prompts.iter().filter(|p| p.learned.is_some()).count(),
         now: of(0),
-        without: of(1),
+        without: prompts.iter().all(|p| p.without.is_some()).then(|| of(1)),
         variant: prompts.iter().all(|p| p.variant.is_some()).then(|| of(2)),
         curve,
         assumed: at_assumed,
@@ -170,7 +171,7 @@ pub fn forecast(prompts: &[Ways], assumed: Assumed) -> Option<Forecast> {
 type Pick = fn(&Ways) -> Way;
 
 fn is_labelled(prompt: &Ways) -> bool {
-    let ways = [Some(prompt.now), Some(prompt.unlearned), prompt.learned, Some(prompt.without), prompt.variant];
+    let ways = [Some(prompt.now), Some(prompt.unlearned), prompt.learned, prompt.without, prompt.variant];
     ways.into_iter().flatten().all(|way| way.quality.is_some())
 }
 
@@ -209,7 +210,7 @@ impl Forecast {
         let variant = self.variant.as_ref().map(|v| Some(standing? + prompts * v.cost.value));
         std::iter::once(Some(prompts * self.now.cost.value))
             .chain(assumed)
-            .chain([Some(prompts * self.without.cost.value)])
+            .chain(self.without.iter().map(|without| Some(prompts * without.cost.value)))
             .chain(variant)
             .collect()
     }
@@ -235,7 +236,7 @@ mod tests {
             let is_hard = at % 10 < 4;
             let now = if is_hard { way(11.0, 1.0, true) } else { way(1.0, 1.0, false) };
             let learned = is_hard.then_some(way(1.0, 1.0, false));
-            Ways { group: at, now, unlearned: now, learned, without: way(10.0, 1.0, true), variant: None }
+            Ways { group: at, now, unlearned: now, learned, without: Some(way(10.0, 1.0, true)), variant: None }
         };
         (0..200).map(prompt).collect()
     }
@@ -256,7 +257,7 @@ mod tests {
         let Interval { low, high } = half.after.cost.interval.expect("enough groups");
         assert!(low < 3.0 && 3.0 < high && high - low < 1.6, "{low} {high}");
         assert!((told.curve[10].after.went_on.value).abs() < 1e-9 && told.curve[0].pays_after == [None; 3]);
-        assert!((told.without.saved.value + 5.0).abs() < 1e-9, "dearer without it");
+        assert!((told.without.as_ref().expect("recorded").saved.value + 5.0).abs() < 1e-9, "dearer without it");
         assert_eq!(told.spent(1000.0)[2].map(f64::round), Some(3400.0));
         assert!((told.hard_share() - 0.4).abs() < 1e-9);
     }

@@ -13,6 +13,17 @@ pub enum Method {
     Dpo,
 }
 
+impl Method {
+    /// As the API calls it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Supervised => "supervised",
+            Self::Dpo => "dpo",
+        }
+    }
+}
+
 /// What is to be trained.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Training<'a> {
@@ -45,6 +56,7 @@ pub enum Standing {
     /// There is none.
     Failed,
     /// Somebody stopped it.
+    #[serde(alias = "canceled")]
     Cancelled,
     /// A word of this API's own: not over.
     #[serde(untagged)]
@@ -81,9 +93,20 @@ pub struct Job {
     /// Its file of rows.
     #[serde(default)]
     pub training_file: String,
+    /// How it learns; none where the API does not say.
+    #[serde(default)]
+    pub method: Option<How>,
     /// Why it failed.
     #[serde(default)]
     pub error: Option<Fault>,
+}
+
+/// How a job learns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct How {
+    /// `supervised`, `dpo`...
+    #[serde(rename = "type", default)]
+    pub kind: String,
 }
 
 /// Why a job failed.
@@ -117,6 +140,24 @@ impl Event {
     }
 }
 
+impl Training<'_> {
+    /// Whether a job is this one, going on or done: on the same rows, from the same model,
+    /// which an API may call by its dated name.
+    #[must_use]
+    pub fn is(&self, job: &Job) -> bool {
+        !matches!(job.status, Standing::Failed | Standing::Cancelled)
+            && job.training_file == self.training_file
+            && is_model(&job.model, self.model)
+            && job.method.as_ref().is_none_or(|how| how.kind.is_empty() || how.kind == self.method.word())
+    }
+}
+
+/// Whether an API means this model: by its name, by that and a date, or by none.
+fn is_model(told: &str, asked: &str) -> bool {
+    let is_date = |rest: &str| rest.starts_with('-') && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    told.is_empty() || told.strip_prefix(asked).is_some_and(|rest| rest.is_empty() || is_date(rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,9 +171,19 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_known_by_its_dated_name_and_not_by_a_longer_one() {
+        assert!(is_model("gpt-4.1-nano-2025-04-14", "gpt-4.1-nano") && is_model("", "x") && is_model("x", "x"));
+        assert!(!is_model("gpt-4.1-mini-2025-04-14", "gpt-4.1") && !is_model("gpt-4o-mini", "gpt-4o"));
+    }
+
+    #[test]
     fn a_word_that_is_not_known_is_not_the_end() {
         let standing = |word: &str| serde_json::from_str::<Standing>(word).expect(word);
-        assert!(standing("\"cancelled\"").is_over() && !standing("\"running\"").is_over());
+        assert!(
+            standing("\"cancelled\"").is_over()
+                && standing("\"canceled\"").is_over()
+                && !standing("\"running\"").is_over()
+        );
         assert_eq!(standing("\"pausing\""), Standing::Other("pausing".to_owned()));
     }
 }

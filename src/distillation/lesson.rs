@@ -10,7 +10,7 @@ use crate::answer::{Answer, Choice};
 use crate::calibration::is_for_test;
 use crate::openai::Endpoint;
 use crate::outcomes::{final_form, group_of};
-use crate::policy::Policy;
+use crate::policy::{Accept, Policy};
 use crate::prompt::{Prompt, without_examples};
 use crate::recording::Redaction;
 use crate::replay::Replayed;
@@ -56,7 +56,7 @@ pub enum Left {
     #[error("kept for the test of certificates")]
     Tested,
     /// The cascade does not ask the student.
-    #[error("the student is not asked: a route, or a calibrated start")]
+    #[error("the student is not asked, or unchecked: a route, its name as model, or a calibrated start")]
     NotAsked,
     /// An answer that is wanted is not recorded.
     #[error("an answer that would be asked for is not recorded")]
@@ -82,8 +82,8 @@ pub enum Left {
     /// The answer says nothing.
     #[error("the answer to learn is empty")]
     Empty,
-    /// Pictures, sound, or token ids.
-    #[error("the prompt is more than text")]
+    /// Pictures, sound, files, token ids, or a response's input.
+    #[error("the prompt is more than text, or was sent to /v1/responses")]
     NotText,
     /// Accepted, and not drawn.
     #[error("accepted, and not drawn for the replay set")]
@@ -163,6 +163,9 @@ impl Lesson {
             let is_unknown = matches!(own.outcome, Outcome::Failed(Failure::NotRecorded));
             return Err(if is_unknown { Left::NotRecorded } else { Left::Failed });
         };
+        if verdict.why == Why::LastTier {
+            return Err(Left::NotAsked);
+        }
         let (set, taught) =
             if verdict.is_accepted { (Set::Replay, own) } else { (Set::Hard, teacher(trace, wanted.student)?) };
         let Outcome::Answered { answer, .. } = &taught.outcome else { return Err(Left::NoTeacher) };
@@ -174,7 +177,10 @@ impl Lesson {
         if set == Set::Replay && draw("replay", prompt.content_key()) >= wanted.replay {
             return Err(Left::NotDrawn);
         }
-        let pair = set == Set::Hard && is_better(policy, wanted, (taught, answer), (own, own_answer));
+        let pair = set == Set::Hard
+            && says_something(own_answer)
+            && passes(policy, wanted.student, prompt, answer)
+            && is_better(policy, wanted, (taught, answer), (own, own_answer));
         let mut lesson = Self {
             id: exchange.id.clone(),
             group,
@@ -271,6 +277,20 @@ fn is_worth_learning(prompt: &Prompt, answer: &Answer) -> Result<(), Left> {
     let evidence = Evidence::of(prompt, answer, &seen);
     let faults = [(Gate::Complete, Left::Truncated), (Gate::NotRefusal, Left::Refused), (Gate::NotEmpty, Left::Empty)];
     faults.into_iter().find(|(gate, _)| !gate.passes(&evidence)).map_or(Ok(()), |(_, left)| Err(left))
+}
+
+/// A row of nothing is none that trainers take.
+fn says_something(answer: &Answer) -> bool {
+    answer.choices.first().is_some_and(|choice| !choice.text.trim().is_empty() || !choice.tool_calls.is_empty())
+}
+
+/// Whether the student's own gates would let an answer pass: the largest tier's are not held
+/// against any.
+fn passes(policy: &Policy, student: usize, prompt: &Prompt, answer: &Answer) -> bool {
+    let Accept::Checked(check) = &policy.tiers[student].accept else { return true };
+    let seen = Seen::default();
+    let evidence = Evidence { answer_pattern: policy.answer_pattern.as_ref(), ..Evidence::of(prompt, answer, &seen) };
+    check.gates.iter().all(|gate| gate.passes(&evidence))
 }
 
 /// Whether the teacher's answer is better for sure: by their labels where both are known,

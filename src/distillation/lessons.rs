@@ -96,13 +96,17 @@ impl Lessons {
     }
 }
 
-/// Messages between the system's and the last, where the last is a user's.
+/// Messages between the system's and the last, where they are pairs of question and answer
+/// and the last is a question.
 fn turns_before(lesson: &Lesson) -> usize {
     let is = |at: usize, roles: &[&str]| {
         lesson.messages.get(at).and_then(|m| m.get("role")).and_then(Value::as_str).is_some_and(|r| roles.contains(&r))
     };
     let last = lesson.messages.len().saturating_sub(1);
-    if is(last, &["user"]) { last - usize::from(is(0, &["system", "developer"])).min(last) } else { 0 }
+    let first = usize::from(is(0, &["system", "developer"])).min(last);
+    let is_turn = |at: usize| is(at, if (at - first).is_multiple_of(2) { &["user"] } else { &["assistant"] });
+    let are_pairs = (last - first).is_multiple_of(2) && (first..=last).all(is_turn);
+    if are_pairs { last - first } else { 0 }
 }
 
 /// A key of all that is asked.

@@ -18,7 +18,7 @@ use crate::policy::{Budget, Policy};
 
 pub use api::{Api, Refused};
 pub use forecast::{Assumed, Forecast, Learned, Range, Way, Ways, forecast};
-pub use job::{Event, Fault, Job, Method, Standing, Training};
+pub use job::{Event, Fault, How, Job, Method, Standing, Training};
 pub use lesson::{Left, Lesson, Part, Set, Wanted, teacher_of};
 pub use lessons::Lessons;
 pub use rows::{Format, Legacy};

@@ -127,7 +127,8 @@ fn legacy_row(lesson: &Lesson, legacy: &Legacy) -> Option<Value> {
         }
     };
     let text = &lesson.answer.text;
-    let space = if text.starts_with(char::is_whitespace) { "" } else { " " };
+    // A legacy prompt says itself where its answer begins.
+    let space = if lesson.is_legacy || text.starts_with(char::is_whitespace) { "" } else { " " };
     let stop = if text.ends_with(&legacy.stop) { "" } else { &legacy.stop };
     Some(json!({"prompt": prompt, "completion": format!("{space}{text}{stop}")}))
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::problem::Problem;
 use super::yaml::{self, Data, Node};
-use super::{Outside, Policy, Problems};
+use super::{Outside, Policy, Problems, Tier};
 use crate::openai::splice::Splice;
 use crate::price::Usd;
 
@@ -61,18 +61,21 @@ impl Policy {
         edits.into_iter().for_each(|(span, text)| splice.replace(span, text));
         let text = String::from_utf8_lossy(&splice.apply(source.as_bytes())).into_owned();
         let (read, _) = Self::parse("policy", &text, outside).map_err(CannotAdopt::Policy)?;
-        let names = |policy: &Self| -> Vec<(String, String)> {
-            policy.tiers.iter().map(|tier| (tier.name.clone(), tier.model.clone())).collect()
+        let is_as_meant = |(before, after): (&Tier, &Tier)| {
+            let is_it = before.name == adopted.tier;
+            let model = if is_it { adopted.model } else { &before.model };
+            let given = adopted.price.filter(|_| is_it);
+            let is_price = match given {
+                Some(given) => after.price.is_some_and(|price| (price.input, price.output) == given),
+                None => after.price == before.price,
+            };
+            before.name == after.name && after.model == model && is_price
         };
-        let wanted: Vec<(String, String)> = names(self)
-            .into_iter()
-            .map(|(name, model)| if name == adopted.tier { (name, adopted.model.to_owned()) } else { (name, model) })
-            .collect();
-        if names(&read) == wanted {
+        if read.tiers.len() == self.tiers.len() && self.tiers.iter().zip(&read.tiers).all(is_as_meant) {
             Ok(text)
         } else {
             Err(shape(format!(
-                "the model of {} stands for something else too (an alias?): write {} there by hand",
+                "the model or price of {} stands for something else too (an alias?): write {} there by hand",
                 adopted.tier, adopted.model
             )))
         }
@@ -106,7 +109,7 @@ fn price_edits(
 ) -> Vec<(Range<usize>, String)> {
     let Some((_, price)) = entry(tier, "price") else {
         let text = format!("price: {{ input: {input}, output: {output} }}");
-        let is_flow = source[..key.start].rfind(['{', '\n']).is_some_and(|at| source.as_bytes()[at] == b'{');
+        let is_flow = source[tier.span.start..].starts_with('{');
         let column = key.start - source[..key.start].rfind('\n').map_or(0, |at| at + 1);
         let before = if is_flow { ", ".to_owned() } else { format!("\n{}", " ".repeat(column)) };
         return vec![(model.end..model.end, format!("{before}{text}"))];
@@ -148,6 +151,11 @@ mod tests {
     fn what_cannot_be_changed_in_one_place_is_told() {
         let aliased = BLOCK.replace("small-1", "&m same").replace("large-1", "*m");
         let why = adopting(&aliased, "small", None).expect_err("an alias").to_string();
-        assert!(why.contains("by hand") || why.contains("YAML"), "{why}");
+        assert!(why.contains("by hand") || why.contains("anchor"), "{why}");
+        let priced = BLOCK
+            .replace("    accept: {}", "    price: &p { input: 1, output: 2 }\n    accept: {}")
+            .replace("price: { input: 1, output: 2 } }", "price: *p }");
+        let why = adopting(&priced, "small", Some((3.0, 4.0))).expect_err("an alias").to_string();
+        assert!(why.contains("by hand"), "{why}");
     }
 }

@@ -1,7 +1,7 @@
 //! `cascade distill adopt`: the policy with the model that was trained.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow, bail};
@@ -46,11 +46,11 @@ impl Adopt {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let manifest = Manifest::read(&self.export)?;
         let tier_name = &manifest.student.tier;
-        let model = self.model(&manifest)?;
+        let (model, at) = self.model(&manifest)?;
         let policy = load::policy(Some(&self.place.policy), false)?;
         let tier = tier_of(&policy, tier_name)?;
         let output = self.output.as_ref().unwrap_or(&self.place.policy);
-        if tier.model == model {
+        if tier.model == model && self.in_place && self.price.is_none() {
             super::super::print(&format!("{tier_name} asks {model} already: nothing to do\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -60,8 +60,22 @@ impl Adopt {
                  has it; write it into the policy by hand"
             );
         }
+        let reached = tier.upstreams.iter().map(|share| policy.upstreams[share.upstream].kind.place());
+        if let Some(elsewhere) = reached.into_iter().find(|place| *place != at && policy.upstreams.len() > 1) {
+            bail!(
+                "{model} is at {at}, and {tier_name} is asked at {elsewhere}: give it that upstream in the policy first"
+            );
+        }
         let source = std::fs::read_to_string(&self.place.policy)?;
-        let folder = output.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+        let [folder, beside] = [output, &self.place.policy].map(|path| path.parent().unwrap_or(Path::new("")));
+        let whole = |folder: &Path| std::path::absolute(folder.join(".")).and_then(std::fs::canonicalize).ok();
+        if whole(folder) != whole(beside) {
+            bail!(
+                "write {} beside {}: paths in a policy go from where it is",
+                output.display(),
+                self.place.policy.display()
+            );
+        }
         let void =
             policy.stopping.as_deref().map(|stopping| (void_name(output, &model), void(stopping, tier_name, &model)));
         let void_text = void.as_ref().map(|(_, void)| serde_json::to_string(void)).transpose()?;
@@ -71,7 +85,6 @@ impl Adopt {
             price: self.price,
             calibration: void.as_ref().map(|(name, _)| name.as_str()),
         };
-        let beside = self.place.policy.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
         let files = |path: &str| match (&void, &void_text) {
             (Some((name, _)), Some(text)) if name == path => Ok(text.clone()),
             _ => std::fs::read_to_string(beside.join(path)).map_err(|error| error.to_string()),
@@ -105,11 +118,12 @@ impl Adopt {
     }
 
     /// The model that was trained; the API is asked where it was not known to be.
-    fn model(&self, manifest: &Manifest) -> anyhow::Result<String> {
+    /// With the base URL of its API.
+    fn model(&self, manifest: &Manifest) -> anyhow::Result<(String, String)> {
         let mut state = State::read(&self.export)?.context("no job was started: `cascade distill submit` does")?;
         let is_known = state.job.as_ref().is_some_and(|job| job.status == Standing::Succeeded);
         if !is_known {
-            let (api, _) = self.place.api(&manifest.student.tier, SystemClock::start())?;
+            let api = self.place.api_of(&state, &manifest.student.tier, SystemClock::start())?;
             runtime()?.block_on(look(&self.export, &mut state, &api))?;
         }
         let job = state.job.context("no job was started: `cascade distill submit` does")?;
@@ -117,12 +131,14 @@ impl Adopt {
             let why = job.error.and_then(|error| error.message).map_or(String::new(), |message| format!(": {message}"));
             bail!("{} is {}, there is no model to adopt{why}", job.id, word(&job.status));
         }
-        job.fine_tuned_model.with_context(|| format!("{} has succeeded, but the API does not name its model", job.id))
+        let model = job.fine_tuned_model;
+        let model = model.with_context(|| format!("{} has succeeded, but the API does not name its model", job.id))?;
+        Ok((model, state.at))
     }
 }
 
 /// Beside the policy, by the model: the calibration before stays as it is.
-fn void_name(output: &std::path::Path, model: &str) -> String {
+fn void_name(output: &Path, model: &str) -> String {
     let stem = output.file_stem().unwrap_or_default().to_string_lossy();
     format!("{stem}-{}.json", &blake3::hash(model.as_bytes()).to_hex()[..8])
 }

@@ -90,6 +90,9 @@ pub(super) struct State {
     pub at: String,
     /// The model to begin with.
     pub model: String,
+    /// The digest of the rows trained on.
+    #[serde(default)]
+    pub rows: String,
     pub method: Option<Method>,
     pub training_file: Option<String>,
     pub validation_file: Option<String>,
@@ -131,12 +134,19 @@ impl State {
     }
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file whole or not at all; one that is there keeps its permissions, and a link
+/// stays one.
 pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let before = path.metadata().map(|there| there.permissions());
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let put = || std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, path));
+    let put = || {
+        std::fs::write(&partial, text)?;
+        before.ok().map_or(Ok(()), |permissions| std::fs::set_permissions(&partial, permissions))?;
+        std::fs::rename(&partial, path)
+    };
     put().with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -170,7 +170,8 @@ impl Plan {
         });
         let mut after = Runner::of(priced(self.student_price.and_then(Prices::price)), student);
         let mut without = Runner::of(policy.without_tier(student), student);
-        let mut variant = Runner::of(priced(self.variant_price.and_then(Prices::price).or(halved)), student);
+        let variant = self.variant_price.and_then(Prices::price).or(halved);
+        let mut variant = variant.map(|price| Runner::of(priced(Some(price)), student));
         let mut gathered = Gathered { prompts: BTreeMap::new(), read: 0, left_out: 0, lessons: Lessons::default() };
         let read = self.taken.replay(policy, |replayed| {
             gathered.read += 1;
@@ -187,8 +188,8 @@ impl Plan {
                         Some(learned) => Some(after.way(Arc::new(learned))?),
                         None => None,
                     },
-                    without: without.way(exchange.clone())?,
-                    variant: variant.way(exchange.clone()),
+                    without: without.way(exchange.clone()),
+                    variant: variant.as_mut().and_then(|variant| variant.way(exchange.clone())),
                 })
             })();
             let Some(ways) = ways else {
@@ -261,7 +262,7 @@ impl Plan {
         let learned = told.assumptions.learned.map(percent);
         let mut header = vec!["prompts".to_owned(), "as now".to_owned()];
         header.extend(learned.iter().map(|share| format!("{share} learned")));
-        header.push(format!("without {student}"));
+        header.extend(told.without.as_ref().map(|_| format!("without {student}")));
         header.extend(told.variant.as_ref().map(|_| format!("{student}'s variant")));
         let header: Vec<&str> = header.iter().map(String::as_str).collect();
         let row = |n: f64| {
@@ -294,7 +295,9 @@ fn ways_table(student: &str, told: &Forecast) -> String {
     rows.extend(
         told.assumed.iter().map(|l| row(format!("{student} learns {}", percent(l.share)), &l.after, pays(l, rate))),
     );
-    rows.push(row(format!("without {student}"), &told.without, "at once".to_owned()));
+    if let Some(without) = &told.without {
+        rows.push(row(format!("without {student}"), without, "at once".to_owned()));
+    }
     if let Some(variant) = &told.variant {
         let fixed = told.assumptions.variant_per_day;
         let standing = if fixed > 0.0 { format!("besides ${fixed:.2} a day") } else { "at once".to_owned() };
@@ -318,5 +321,7 @@ fn pays(learned: &Learned, per_day: Option<f64>) -> String {
     let time = per_day.map(|rate| value / rate).map_or(String::new(), |days| {
         if days < 1.0 { format!(", {:.1} hours", days * 24.0) } else { format!(", {days:.1} days") }
     });
-    format!("{value:.0} prompts [{}, {}]{time}", end(low), end(high))
+    let interval =
+        if learned.after.saved.interval.is_some() { format!(" [{}, {}]", end(low), end(high)) } else { String::new() };
+    format!("{value:.0} prompts{interval}{time}")
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -30,6 +30,14 @@ pub(super) struct Simulate {
 
 impl Simulate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+        let paths = files(&self.taken.exchanges)?;
+        let whole = |path: &Path| path.canonicalize().ok();
+        if paths.iter().any(|path| path.as_os_str() == "-") {
+            bail!("standard input cannot be read twice: give files");
+        }
+        if self.output.exists() && paths.iter().any(|path| whole(path) == whole(&self.output)) {
+            bail!("{} is among the exchanges that are read", self.output.display());
+        }
         if self.output.exists() && !self.force {
             bail!("{} is there already; --force writes over it", self.output.display());
         }
@@ -47,7 +55,7 @@ impl Simulate {
         let file = File::create(&self.output).with_context(|| format!("cannot write {}", self.output.display()))?;
         let mut out = BufWriter::new(file);
         let mut number = 0u64;
-        for path in files(&self.taken.exchanges)? {
+        for path in paths {
             let mut lines = Lines::open(&path)?;
             // Broken ones were told of when they were read first.
             while let Some(line) = lines.next() {

@@ -14,7 +14,7 @@ use super::super::load;
 use super::kept::{Cost, FileOf, Manifest, State, digest};
 use super::taken::dollars;
 use crate::clock::{Clock, SystemClock};
-use crate::distillation::{Api, Format, Job, Method, Standing, Training};
+use crate::distillation::{Api, Format, Job, Method, Refused, Standing, Training};
 use crate::policy::{Policy, UpstreamKind};
 use crate::upstream::Probe;
 
@@ -33,7 +33,7 @@ pub(super) struct Submit {
     /// Which rows: those of answers, or pairs
     #[arg(long, value_enum, default_value = "chat")]
     format: Format,
-    /// How often each row is seen; the provider's choice if left out
+    /// How often each row is seen; as the export reckoned if left out
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     epochs: Option<u32>,
     /// Dollars per million tokens of training, to say what it costs
@@ -96,6 +96,17 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The API at which a job was started.
+    pub fn api_of(&self, state: &State, tier: &str, clock: SystemClock) -> anyhow::Result<Api> {
+        let (api, at) = self.api(tier, clock)?;
+        if at != state.at {
+            bail!("the job is at {}, not at {at}: --upstream names where it was sent", state.at);
+        }
+        Ok(api)
+    }
+}
+
 /// The tier of this name.
 pub(super) fn tier_of<'p>(policy: &'p Policy, name: &str) -> anyhow::Result<&'p crate::policy::Tier> {
     policy
@@ -119,22 +130,39 @@ impl Submit {
             Format::Preference => bail!("preference rows are for trainers of your own; APIs take chat, legacy or dpo"),
         };
         let model = self.model.clone().unwrap_or_else(|| manifest.student.model.clone());
-        let mut state = State::read(&self.export)?.unwrap_or_default();
-        if let Some(job) =
-            state.job.as_ref().filter(|job| !matches!(job.status, Standing::Failed | Standing::Cancelled))
-        {
-            super::super::print(&format!(
-                "already submitted: {} at {}; `cascade distill status` follows it\n",
-                job.id, state.at
-            ))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        if state.at != at || state.model != model || state.method != Some(method) {
-            state = State { at, model, method: Some(method), ..State::default() };
-        }
         let train = self.file(&manifest, "train")?.with_context(|| {
             format!("the export has no {} rows to train on: export again with --format {0}", self.format.word())
         })?;
+        let begun = State { at, model, rows: train.0.digest.clone(), method: Some(method), ..State::default() };
+        let mut state = State::read(&self.export)?.unwrap_or_default();
+        let is_same = (&state.at, &state.model, &state.rows, state.method)
+            == (&begun.at, &begun.model, &begun.rows, begun.method);
+        if let (true, Some(job)) = (is_same, &state.job) {
+            let mut job = job.clone();
+            if !job.status.is_over() {
+                job = runtime()?.block_on(look(&self.export, &mut state, &api))?;
+            }
+            if !matches!(job.status, Standing::Failed | Standing::Cancelled) {
+                super::super::print(&format!(
+                    "already submitted: {} at {} is {}; `cascade distill status` follows it\n",
+                    job.id,
+                    state.at,
+                    word(&job.status)
+                ))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        if !is_same {
+            if let Some(job) = state.job.as_ref().filter(|job| !job.status.is_over()) {
+                bail!(
+                    "{} trains {} at {} on other rows or in another way: export into another folder for a second job",
+                    job.id,
+                    state.model,
+                    state.at
+                );
+            }
+            state = begun;
+        }
         let valid = self.file(&manifest, "valid")?;
         let epochs = self.epochs.unwrap_or(manifest.training.epochs);
         let price = self.training_price.or(manifest.training.price);
@@ -144,7 +172,7 @@ impl Submit {
         if !self.yes && !agreed("start the job?")? {
             bail!("nothing was sent: answer y, or give --yes");
         }
-        let job = runtime()?.block_on(self.send(&api, &mut state, &train, valid.as_ref()))?;
+        let job = runtime()?.block_on(self.send(&api, &mut state, &train, valid.as_ref(), epochs))?;
         super::super::print(&format!("job       {} is {}\n", job.id, word(&job.status)))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -172,6 +200,7 @@ impl Submit {
         state: &mut State,
         train: &(&FileOf, bytes::Bytes),
         valid: Option<&(&FileOf, bytes::Bytes)>,
+        epochs: u32,
     ) -> anyhow::Result<Job> {
         let upload = async |(file, content): &(&FileOf, bytes::Bytes)| {
             // Its name tells its content, by which it is found again.
@@ -191,10 +220,20 @@ impl Submit {
             training_file: state.training_file.as_deref().unwrap_or_default(),
             validation_file: state.validation_file.as_deref(),
             method: state.method.unwrap_or(Method::Supervised),
-            epochs: self.epochs,
+            epochs: Some(epochs),
             suffix: self.suffix.as_deref(),
         };
-        let job = api.start(&training).await.map_err(|why| anyhow!("cannot start the job: {why}"))?;
+        let started = api.start(&training).await;
+        if let Err(Refused::Said { status: 400 | 404, .. }) = started {
+            // Files may be gone: next time they are looked for again.
+            (state.training_file, state.validation_file) = (None, None);
+            state.write(&self.export)?;
+        }
+        let job = started.map_err(|why| {
+            anyhow!(
+                "cannot start the job: {why} (submit again: what was started meanwhile is found, and not paid twice)"
+            )
+        })?;
         state.job = Some(job.clone());
         state.write(&self.export)?;
         Ok(job)
@@ -232,12 +271,19 @@ impl Status {
         let manifest = Manifest::read(&self.export)?;
         let mut state = State::read(&self.export)?.context("no job was started: `cascade distill submit` does")?;
         let clock = SystemClock::start();
-        let (api, _) = self.place.api(&manifest.student.tier, clock)?;
+        let api = self.place.api_of(&state, &manifest.student.tier, clock)?;
         let job = runtime()?.block_on(async {
             let bar = bar();
             let mut told = None;
             loop {
-                let job = look(&self.export, &mut state, &api).await?;
+                let job = match look(&self.export, &mut state, &api).await {
+                    Err(error) if self.follow => {
+                        eprintln!("cascade: {error:#}; looking again in {} s", self.every);
+                        clock.sleep(Duration::from_secs(self.every)).await;
+                        continue;
+                    }
+                    looked => looked?,
+                };
                 let events = api.events(&job.id).await.unwrap_or_default();
                 if let Some((step, of)) = events.iter().find_map(crate::distillation::Event::step) {
                     bar.set_length(of);
