@@ -195,8 +195,8 @@ fn prompts_are_shared_out_by_weight() {
         assert_eq!(s.ask(Delivery::Hold).0, Ok(()));
         *counts.entry(s.asked().remove(0)).or_default() += 1;
     }
-    // Four standard deviations of a share of 3 in 4.
-    assert!((2890..=3110).contains(&counts["a:m"]), "{counts:?}");
+    // Six standard deviations of a share of 3 in 4: four are left once in 16,000 runs.
+    assert!((2835..=3165).contains(&counts["a:m"]), "{counts:?}");
 }
 
 #[test]
